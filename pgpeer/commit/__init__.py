@@ -1,0 +1,1 @@
+"""What a commit is outside the database: header bytes, id, signature, clock and vector."""

@@ -1,0 +1,1 @@
+"""The rendezvous server: who is online, and signals between peers that the hub cannot read."""

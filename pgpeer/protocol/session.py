@@ -1,0 +1,385 @@
+"""The conversation between two peers over one link: a state machine that does no I/O.
+
+The owner feeds `receive_frame` and `tick`, takes `events`, sends every `next_frame`, and calls `tick` again
+at `next_deadline`. Both sides say hello, prove who they are, and only then talk about bundles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from pgpeer.commit.vector import VectorEntry, vector_digest
+from pgpeer.errors import CODES, PHASES, LocalProtocolError, RemoteProtocolError
+from pgpeer.identity.key import PrivateKey
+from pgpeer.protocol import events, limits, messages
+from pgpeer.protocol.credit import Credit
+from pgpeer.protocol.encoding import decode, encode
+from pgpeer.protocol.framing import Assembler, Lane, Outbox
+from pgpeer.protocol.handshake import Handshake, Role
+from pgpeer.protocol.liveness import Liveness
+from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType, Payload
+from pgpeer.protocol.packing import Packer
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    AWAITING_HELLO = "awaiting_hello"
+    AWAITING_AUTHENTICATION = "awaiting_authentication"
+    ESTABLISHED = "established"
+    CLOSED = "closed"
+
+
+_ALWAYS: Final = frozenset({MessageType.ERROR, MessageType.CLOSE})
+_HANDSHAKE: Final = frozenset({MessageType.HELLO, MessageType.AUTHENTICATION})
+
+ACCEPTED: Final[Mapping[State, frozenset[MessageType]]] = {
+    State.AWAITING_HELLO: _ALWAYS | {MessageType.HELLO},
+    State.AWAITING_AUTHENTICATION: _ALWAYS | {MessageType.AUTHENTICATION},
+    State.ESTABLISHED: frozenset(MessageType) - _HANDSHAKE,
+    State.CLOSED: frozenset(),
+}
+"""What the other side may say in each state; anything else ends the session. In CLOSED all is ignored."""
+
+_PHASE: Final[Mapping[State, str]] = {
+    State.AWAITING_HELLO: "hello",
+    State.AWAITING_AUTHENTICATION: "identity",
+}
+
+
+class Session:
+    """One side of a conversation.
+
+    Args:
+        key: this side's key.
+        role: which side of the negotiation this one was.
+        local_fingerprint: SHA-256 of this side's certificate (32 bytes).
+        remote_fingerprint: SHA-256 of the certificate the other side proved possession of (32 bytes).
+        nonce: 32 fresh random bytes, never used before.
+        expected_peer_id: whom the other side must be; None for anybody.
+        label: this side's name for people.
+        now: the time in seconds of a monotonic clock, the same as for `receive_frame` and `tick`.
+    """
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        role: Role,
+        local_fingerprint: bytes,
+        remote_fingerprint: bytes,
+        nonce: bytes,
+        expected_peer_id: str | None,
+        label: str,
+        now: float,
+    ) -> None:
+        self.state = State.AWAITING_HELLO
+        self._handshake = Handshake(
+            key, role, local_fingerprint, remote_fingerprint, nonce, expected_peer_id, label
+        )
+        self._time = Liveness(now, now)
+        self._outbox = Outbox()
+        self._assembler = Assembler(limits.MAX_UNAUTHENTICATED_MESSAGE_BYTES, 0)
+        self._packer = Packer()
+        self._events: list[events.Event] = []
+        self._credit = Credit()
+        self._peer_id: str | None = None
+        self._vectors: dict[UUID, messages.Vector] = {}
+        self._handlers: Mapping[MessageType, Callable[[Any, float], None]] = {
+            MessageType.HELLO: self._on_hello,
+            MessageType.AUTHENTICATION: self._on_authentication,
+            MessageType.JOIN: self._on_join,
+            MessageType.JOIN_ACCEPTED: self._on_join_accepted,
+            MessageType.JOIN_REFUSED: self._on_join_refused,
+            MessageType.VECTOR: self._on_vector,
+            MessageType.VECTOR_DIGEST: self._on_vector_digest,
+            MessageType.VECTOR_REQUEST: self._on_vector_request,
+            MessageType.COMMIT: self._on_commit,
+            MessageType.SECTION: self._on_section,
+            MessageType.ACKNOWLEDGEMENT: self._on_acknowledgement,
+            MessageType.GRANT: self._on_grant,
+            MessageType.PING: self._on_ping,
+            MessageType.PONG: self._on_pong,
+            MessageType.ERROR: self._on_error,
+            MessageType.CLOSE: self._on_close,
+        }
+        self._put(self._handshake.hello())
+
+    @property
+    def peer_id(self) -> str | None:
+        """The other side's proven peer id; None before `Authenticated`."""
+        return self._peer_id
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last measured round trip; None before the first."""
+        return self._time.rtt
+
+    @property
+    def send_credit(self) -> int:
+        """Bytes of commits and sections that the other side takes now."""
+        return self._credit.to_send
+
+    # In.
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """Take a frame from the link.
+
+        Raises:
+            RemoteProtocolError: the other side broke the rules. The session is closed then; `next_frame`
+                still gives a last word for the other side.
+        """
+        if self.state is State.CLOSED:
+            return
+        self._time.hear(now)
+        try:
+            for segment in self._assembler.read(frame):
+                if segment.lane is Lane.DATA:
+                    self._grant(self._credit.arrived(segment.size, segment.total))
+                if segment.message is not None:
+                    self._receive(segment.lane, segment.message, now)
+        except RemoteProtocolError as error:
+            self._fail(error)
+            raise
+
+    def tick(self, now: float) -> None:
+        """Let time pass; to be called at `next_deadline`, harmless at any other time."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self.state is not State.ESTABLISHED:
+            phase = _PHASE[self.state]
+            if now - self._time.began >= limits.HANDSHAKE_FAIL_SECONDS:
+                detail = f"The other side did not answer within {limits.HANDSHAKE_FAIL_SECONDS:g} s."
+                self._close("timeout", phase, detail, retryable=True)
+            else:
+                self._time.slow_told = True
+                self._events.append(events.SessionSlow(phase))
+        elif self._time.is_dead(now):
+            detail = f"Nothing was heard from the other side for {limits.DEAD_SECONDS:g} s."
+            self._close("timeout", "transfer", detail, retryable=True)
+        else:
+            self._put(messages.Ping(self._time.ping(now)))
+
+    # Out.
+
+    def next_frame(self) -> bytes | None:
+        """Give the next frame for the link; None when there is nothing that may be sent now."""
+        found = self._outbox.next_frame(self._credit.to_send)
+        if found is None:
+            return None
+        frame, used = found
+        self._credit.sent(used)
+        return frame
+
+    def next_deadline(self) -> float | None:
+        """Give when `tick` must be called next; None when the session is closed."""
+        if self.state is State.CLOSED:
+            return None
+        if self.state is State.ESTABLISHED:
+            return self._time.established_deadline()
+        return self._time.handshake_deadline()
+
+    def events(self) -> list[events.Event]:
+        """Give what happened since the last call, in order."""
+        happened, self._events = self._events, []
+        return happened
+
+    # Commands. All but `close` need an established session and raise LocalProtocolError otherwise.
+
+    def send_join(self, invite_id: UUID, secret: bytes) -> None:
+        """Ask to become a member, showing the invite's secret (32 bytes)."""
+        self._command(messages.Join(invite_id, secret))
+
+    def accept_join(self, invite_id: UUID, payload: Payload) -> None:
+        """Take the other side in; `payload` is a JSON object with what it needs to begin."""
+        self._command(messages.JoinAccepted(invite_id, payload))
+
+    def refuse_join(self, invite_id: UUID, code: str, detail: str) -> None:
+        """Do not take the other side in."""
+        self._command(messages.JoinRefused(invite_id, code, detail))
+
+    def send_vector(
+        self,
+        bundle_id: UUID,
+        entries: Sequence[VectorEntry],
+        partial: Mapping[bytes, Sequence[int]] | None = None,
+    ) -> None:
+        """Tell what this side has of a bundle, and which sections it holds of incomplete commits.
+
+        A large vector goes as its digest; the whole follows only when the other side's last one differs.
+        """
+        held = {digest: tuple(numbers) for digest, numbers in (partial or {}).items()}
+        vector = messages.Vector(bundle_id, tuple(entries), held)
+        large = len(vector.entries) > limits.WHOLE_VECTOR_ENTRIES
+        announced = messages.VectorDigest(bundle_id, vector_digest(entries)) if large and not held else vector
+        self._command(announced)
+        self._vectors[bundle_id] = vector
+
+    def wants_section(self) -> bool:
+        """Whether `send_commit` and `send_section` may be called now."""
+        return (
+            self.state is State.ESTABLISHED
+            and self._credit.to_send > 0
+            and self._outbox.data_bytes < limits.OUTBOX_BYTES
+        )
+
+    def send_commit(self, bundle_id: UUID, header: bytes, signature: bytes) -> None:
+        """Send a signed commit header; only when `wants_section`."""
+        self._send_data(messages.Commit(bundle_id, header, signature))
+
+    def send_section(self, bundle_id: UUID, commit_digest: bytes, section_no: int, data: bytes) -> None:
+        """Send one section, counting from 1, packed when that helps; only when `wants_section`."""
+        packed, content = self._packer.pack(data)
+        self._send_data(messages.Section(bundle_id, commit_digest, section_no, packed, content))
+
+    def send_acknowledgement(
+        self, bundle_id: UUID, entries: Sequence[VectorEntry], signature: bytes = b""
+    ) -> None:
+        """Tell what is durably merged here."""
+        self._command(messages.Acknowledgement(bundle_id, tuple(entries), signature))
+
+    def grant(self, count: int) -> None:
+        """Let the other side send so many more bytes: the `credit` of events that are taken care of."""
+        if self.state is State.ESTABLISHED:
+            self._grant(count)
+
+    def send_error(self, code: str, phase: str, retryable: bool, detail: str, hint: str = "") -> None:
+        """Tell the other side about an error that concerns it; the session goes on."""
+        self._command(messages.Error(code, phase, retryable, detail, hint))
+
+    def close(self, detail: str = "") -> None:
+        """End the session; `next_frame` still gives the last word for the other side. Idempotent."""
+        if self.state is not State.CLOSED:
+            self._put(messages.Close("remote_closed", detail))
+            self._close("local_closed", "", detail or "The session was closed here.", retryable=True)
+
+    def link_lost(self, code: str, phase: str, detail: str) -> None:
+        """End the session because its link ended; nothing more is sent. Idempotent."""
+        if self.state is not State.CLOSED:
+            self._close(code, phase, detail, retryable=True)
+
+    # What the other side says.
+
+    def _receive(self, lane: Lane, data: bytes, now: float) -> None:
+        if self.state is State.CLOSED:
+            return
+        kind, message = decode(data)
+        if (kind in DATA_TYPES) is not (lane is Lane.DATA):
+            raise RemoteProtocolError(f"A {kind.name} message came in the wrong lane.")
+        if kind not in ACCEPTED[self.state]:
+            raise RemoteProtocolError(
+                f"A {kind.name} message is not allowed in state {self.state.value}.",
+                phase=_PHASE.get(self.state, "sync"),
+            )
+        self._handlers[kind](message, now)
+
+    def _on_hello(self, message: messages.Hello, now: float) -> None:
+        self._put(self._handshake.answer(message))
+        self.state = State.AWAITING_AUTHENTICATION
+
+    def _on_authentication(self, message: messages.Authentication, now: float) -> None:
+        self._handshake.check(message)
+        self.state = State.ESTABLISHED
+        self._assembler.limits[:] = [limits.MAX_CONTROL_MESSAGE_BYTES, limits.MAX_DATA_MESSAGE_BYTES]
+        self._peer_id = self._handshake.remote_peer_id
+        self._events.append(events.Authenticated(self._peer_id, self._handshake.remote_label))
+        self._put(messages.Ping(self._time.ping(now)))
+
+    def _on_join(self, message: messages.Join, now: float) -> None:
+        self._events.append(events.JoinRequested(message.invite_id, message.secret))
+
+    def _on_join_accepted(self, message: messages.JoinAccepted, now: float) -> None:
+        self._events.append(events.JoinAccepted(message.invite_id, message.payload))
+
+    def _on_join_refused(self, message: messages.JoinRefused, now: float) -> None:
+        self._events.append(events.JoinRefused(message.invite_id, message.code, message.detail))
+
+    def _on_vector(self, message: messages.Vector, now: float) -> None:
+        self._events.append(events.VectorReceived(message.bundle_id, message.entries, message.partial))
+
+    def _on_vector_digest(self, message: messages.VectorDigest, now: float) -> None:
+        own = self._vectors.get(message.bundle_id)
+        if own is not None and vector_digest(own.entries) == message.digest:
+            self._events.append(events.VectorReceived(message.bundle_id, own.entries, {}))
+        else:
+            self._put(messages.VectorRequest(message.bundle_id))
+
+    def _on_vector_request(self, message: messages.VectorRequest, now: float) -> None:
+        own = self._vectors.get(message.bundle_id)
+        if own is None:
+            raise RemoteProtocolError("The other side asks for a vector that was never announced.")
+        self._put(own)
+
+    def _on_commit(self, message: messages.Commit, now: float) -> None:
+        credit = self._credit.of_message()
+        self._events.append(
+            events.CommitReceived(message.bundle_id, message.header, message.signature, credit)
+        )
+
+    def _on_section(self, message: messages.Section, now: float) -> None:
+        data = self._packer.unpack(message.data) if message.packed else message.data
+        credit = self._credit.of_message()
+        self._events.append(
+            events.SectionReceived(message.bundle_id, message.commit_digest, message.section_no, data, credit)
+        )
+
+    def _on_acknowledgement(self, message: messages.Acknowledgement, now: float) -> None:
+        self._events.append(
+            events.AcknowledgementReceived(message.bundle_id, message.entries, message.signature)
+        )
+
+    def _on_grant(self, message: messages.Grant, now: float) -> None:
+        self._credit.granted(message.count)
+
+    def _on_ping(self, message: messages.Ping, now: float) -> None:
+        self._put(messages.Pong(message.number))
+
+    def _on_pong(self, message: messages.Pong, now: float) -> None:
+        if not self._time.pong(message.number, now):
+            raise RemoteProtocolError("The other side answered a ping that was not sent.")
+
+    def _on_error(self, message: messages.Error, now: float) -> None:
+        code = message.code if message.code in CODES else "internal"
+        phase = message.phase if message.phase in PHASES else ""
+        self._events.append(events.RemoteError(code, phase, message.retryable, message.detail, message.hint))
+
+    def _on_close(self, message: messages.Close, now: float) -> None:
+        code = message.code if message.code in CODES else "remote_closed"
+        detail = message.detail or "The other side closed the session."
+        self._close(code, _PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
+
+    # Sending and ending.
+
+    def _grant(self, count: int) -> None:
+        granted = self._credit.collect(count)
+        if granted:
+            self._put(messages.Grant(granted))
+
+    def _put(self, message: Message) -> None:
+        self._outbox.put(Lane.CONTROL, encode(message))
+
+    def _command(self, message: Message) -> None:
+        if self.state is not State.ESTABLISHED:
+            raise LocalProtocolError(
+                f"A {type(message).__name__} message cannot be sent in state {self.state.value}."
+            )
+        self._put(message)
+
+    def _send_data(self, message: messages.Commit | messages.Section) -> None:
+        if not self.wants_section():
+            raise LocalProtocolError("Commits and sections may be sent only when the session wants them.")
+        self._outbox.put(Lane.DATA, encode(message))
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        """Close because of what the other side did, and tell it."""
+        self._put(messages.Error(error.code, error.phase, error.retryable, str(error), error.remedy))
+        self._put(messages.Close(error.code, str(error)))
+        self._close(error.code, error.phase, str(error), retryable=error.retryable)
+
+    def _close(self, code: str, phase: str, detail: str, *, retryable: bool) -> None:
+        self.state = State.CLOSED
+        self._outbox.drop_data()
+        self._events.append(events.SessionClosed(code, phase, detail, retryable))

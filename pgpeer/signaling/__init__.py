@@ -1,0 +1,1 @@
+"""One conversation with a rendezvous hub, both sides, and the signed signals that travel through it."""

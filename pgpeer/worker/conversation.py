@@ -1,0 +1,287 @@
+"""A session over a link: reads, writes and keeps time, so that its owner only sends and takes events."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from pgpeer.commit.vector import VectorEntry
+from pgpeer.errors import LinkClosed, RemoteProtocolError
+from pgpeer.identity.key import PrivateKey
+from pgpeer.protocol import events
+from pgpeer.protocol.handshake import Role
+from pgpeer.protocol.messages import Payload
+from pgpeer.protocol.session import Session, State
+from pgpeer.transport.base import Link
+
+FLUSH_SECONDS: Final = 1.0
+"""How long the last frames of a closing session may take."""
+
+MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""Roughly how much of events outside the credit may wait for the owner; a peer that sends more is cut off."""
+
+
+class EventQueue(asyncio.Queue[events.Event]):
+    """Events for the owner, in order; the last is `SessionClosed`.
+
+    Taking a commit from the queue grants its credit; sections are granted by the owner (`Conversation.grant`)
+    when their data is taken care of. So commits and sections are bounded by the credit, and the rest by
+    `MAX_WAITING_BYTES`.
+    """
+
+    def __init__(self, grant: Callable[[int], None]) -> None:
+        super().__init__()
+        self._grant = grant
+        self.waiting_bytes = 0
+
+    def add(self, event: events.Event) -> None:
+        """Put an event at the end."""
+        self.waiting_bytes += _size(event)
+        self.put_nowait(event)
+
+    def _get(self) -> events.Event:
+        event = super()._get()
+        self.waiting_bytes -= _size(event)
+        if isinstance(event, events.CommitReceived):
+            self._grant(event.credit)
+            return dataclasses.replace(event, credit=0)
+        assert isinstance(event, events.Event)
+        return event
+
+
+def _size(event: events.Event) -> int:
+    """Give roughly the bytes of an event that no credit covers."""
+    match event:
+        case events.CommitReceived() | events.SectionReceived():
+            return 0
+        case events.VectorReceived(_, entries, partial):
+            return 256 + 256 * len(entries) + sum(256 + 8 * len(numbers) for numbers in partial.values())
+        case events.AcknowledgementReceived(_, entries):
+            return 256 + 256 * len(entries)
+        case events.JoinAccepted():
+            return MAX_WAITING_BYTES // 8
+        case _:
+            return 4096
+
+
+class Conversation:
+    """One conversation with a peer.
+
+    `start` begins it; `events` tells what happens; `close` ends it. Every `send_...` raises LinkClosed when
+    the conversation is over, and LocalProtocolError before `Authenticated`.
+
+    Args:
+        link: the link; the conversation closes it.
+        key: this side's key.
+        role: which side of the negotiation this one was.
+        expected_peer_id: whom the other side must be; None for anybody.
+        label: this side's name for people.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        key: PrivateKey,
+        role: Role,
+        *,
+        expected_peer_id: str | None = None,
+        label: str = "",
+    ) -> None:
+        self.link = link
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(
+            key,
+            role,
+            link.local_fingerprint,
+            link.remote_fingerprint,
+            secrets.token_bytes(32),
+            expected_peer_id,
+            label,
+            self._loop.time(),
+        )
+        self.events = EventQueue(self.grant)
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def peer_id(self) -> str | None:
+        """The other side's proven peer id; None before `Authenticated`."""
+        return self._session.peer_id
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last measured round trip; None before the first."""
+        return self._session.rtt
+
+    @property
+    def established(self) -> bool:
+        """Whether the other side is authenticated and the conversation goes on."""
+        return self._session.state is State.ESTABLISHED
+
+    def start(self) -> None:
+        """Begin; must be called once."""
+        assert self._task is None, "a conversation is started once"
+        self._set_timer()
+        self._task = self._loop.create_task(self._run())
+
+    async def close(self, detail: str = "") -> None:
+        """End the conversation and its link, telling the other side why; takes about two seconds at most.
+
+        Idempotent, also together with an end that comes from elsewhere.
+        """
+        self._session.close(detail)
+        self._progress()
+        if self._task is None:
+            await self.link.close()
+        else:
+            await asyncio.shield(self._task)
+
+    async def wait_closed(self) -> None:
+        """Return when everything has ended; raises what only a bug here can raise."""
+        assert self._task is not None, "start comes first"
+        await asyncio.shield(self._task)
+
+    async def send_join(self, invite_id: UUID, secret: bytes) -> None:
+        """Ask to become a member, showing the invite's secret (32 bytes)."""
+        await self._control(lambda: self._session.send_join(invite_id, secret))
+
+    async def accept_join(self, invite_id: UUID, payload: Payload) -> None:
+        """Take the other side in; `payload` is a JSON object with what it needs to begin."""
+        await self._control(lambda: self._session.accept_join(invite_id, payload))
+
+    async def refuse_join(self, invite_id: UUID, code: str, detail: str) -> None:
+        """Do not take the other side in."""
+        await self._control(lambda: self._session.refuse_join(invite_id, code, detail))
+
+    async def send_vector(
+        self,
+        bundle_id: UUID,
+        entries: Sequence[VectorEntry],
+        partial: Mapping[bytes, Sequence[int]] | None = None,
+    ) -> None:
+        """Tell what this side has of a bundle, and which sections it holds of incomplete commits."""
+        await self._control(lambda: self._session.send_vector(bundle_id, entries, partial))
+
+    async def send_acknowledgement(
+        self, bundle_id: UUID, entries: Sequence[VectorEntry], signature: bytes = b""
+    ) -> None:
+        """Tell what is durably merged here."""
+        await self._control(lambda: self._session.send_acknowledgement(bundle_id, entries, signature))
+
+    async def send_error(self, code: str, phase: str, retryable: bool, detail: str, hint: str = "") -> None:
+        """Tell the other side about an error that concerns it; the conversation goes on."""
+        await self._control(lambda: self._session.send_error(code, phase, retryable, detail, hint))
+
+    async def send_commit(self, bundle_id: UUID, header: bytes, signature: bytes) -> None:
+        """Send a signed commit header; waits for credit. A cancelled call has sent nothing."""
+        await self._until_wanted()
+        self._session.send_commit(bundle_id, header, signature)
+        self._wake.set()
+
+    async def send_section(self, bundle_id: UUID, commit_digest: bytes, section_no: int, data: bytes) -> None:
+        """Send one section, counting from 1; waits for credit. A cancelled call has sent nothing."""
+        await self._until_wanted()
+        self._session.send_section(bundle_id, commit_digest, section_no, data)
+        self._wake.set()
+
+    def grant(self, count: int) -> None:
+        """Let the other side send more: the `credit` of sections that are taken care of."""
+        self._session.grant(count)
+        self._wake.set()
+
+    # Sending.
+
+    async def _control(self, command: Callable[[], None]) -> None:
+        self._refuse_when_closed()
+        command()
+        self._wake.set()
+        await asyncio.sleep(0)
+
+    async def _until_wanted(self) -> None:
+        while not self._session.wants_section():
+            self._refuse_when_closed()
+            if self._session.state is not State.ESTABLISHED:
+                return  # the session refuses the command itself
+            self._room.clear()
+            await self._room.wait()
+
+    def _refuse_when_closed(self) -> None:
+        if self._session.state is State.CLOSED:
+            raise LinkClosed("The conversation with the peer is over.")
+
+    # Running.
+
+    async def _run(self) -> None:
+        reader = self._loop.create_task(self._read())
+        writer = self._loop.create_task(self._write())
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done():
+                await asyncio.wait((writer,), timeout=FLUSH_SECONDS)
+        finally:
+            self._session.link_lost("internal", "", "The conversation was stopped.")
+            self._progress()
+            if self._timer is not None:
+                self._timer.cancel()
+            await self.link.close()
+            reader.cancel()
+            writer.cancel()
+            ended = await asyncio.gather(reader, writer, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _read(self) -> None:
+        try:
+            while self._session.state is not State.CLOSED:
+                frame = await self.link.receive()
+                try:
+                    self._session.receive_frame(frame, self._loop.time())
+                except RemoteProtocolError:
+                    pass  # the session is closed and tells both sides why
+                self._progress()
+                if self.events.waiting_bytes > MAX_WAITING_BYTES:
+                    self._session.close("Too many messages wait to be handled.")
+                    self._progress()
+        except LinkClosed as error:
+            self._session.link_lost(error.code, error.phase, str(error))
+            self._progress()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                frame = self._session.next_frame()
+                if frame is not None:
+                    await self.link.send(frame)
+                    self._room.set()
+                elif self._session.state is State.CLOSED:
+                    return
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except LinkClosed as error:
+            self._session.link_lost(error.code, error.phase, str(error))
+            self._progress()
+
+    def _progress(self) -> None:
+        """Hand out events and let everybody who waits look again."""
+        for event in self._session.events():
+            self.events.add(event)
+        self._wake.set()
+        self._room.set()
+
+    def _set_timer(self) -> None:
+        deadline = self._session.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._session.tick(self._loop.time())
+        self._progress()
+        self._set_timer()

@@ -1,0 +1,388 @@
+"""What two authenticated sessions do together: vectors, transfer, credit, time, and survival of nonsense."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wiring import (
+    ANSWERER_KEY,
+    BUNDLE,
+    DIGEST,
+    OFFERER_FINGERPRINT,
+    SIGNATURE,
+    Wire,
+    answerer,
+    entry,
+    established,
+    offerer,
+)
+
+from pgpeer.errors import LocalProtocolError, RemoteProtocolError
+from pgpeer.protocol import events, limits, messages
+from pgpeer.protocol.encoding import encode
+from pgpeer.protocol.framing import Lane, Outbox
+from pgpeer.protocol.session import Session, State
+
+KEY_BYTES = len(OFFERER_FINGERPRINT)
+NOISE = random.Random(1).randbytes(limits.LARGE_MESSAGE_BYTES + 500_000)
+
+
+def sections_of(session: Session) -> list[events.SectionReceived]:
+    return [event for event in session.events() if isinstance(event, events.SectionReceived)]
+
+
+def test_a_join_is_asked_and_answered() -> None:
+    wire = established()
+    wire.offerer.send_join(BUNDLE, b"\x0b" * 32)
+    wire.run()
+    assert wire.answerer.events() == [events.JoinRequested(BUNDLE, b"\x0b" * 32)]
+    wire.answerer.accept_join(BUNDLE, {"bundle": "atlas", "tables": [{"name": "stadt ö"}]})
+    wire.answerer.refuse_join(BUNDLE, "refused_policy", "used up")
+    wire.run()
+    assert wire.offerer.events() == [
+        events.JoinAccepted(BUNDLE, {"bundle": "atlas", "tables": [{"name": "stadt ö"}]}),
+        events.JoinRefused(BUNDLE, "refused_policy", "used up"),
+    ]
+
+
+def test_commits_and_sections_arrive_in_order_and_as_they_were() -> None:
+    wire = established()
+    rows = b"1\tAmsterdam\n" * 1000
+    for number in range(3):
+        wire.offerer.send_commit(BUNDLE, b"header %d" % number, SIGNATURE)
+        wire.offerer.send_section(BUNDLE, DIGEST, 1, rows)
+        wire.offerer.send_section(BUNDLE, DIGEST, 2, b"")
+    wire.run()
+    happened = wire.answerer.events()
+    assert [type(event).__name__[:7] for event in happened] == ["CommitR", "Section", "Section"] * 3
+    assert [e.header for e in happened if isinstance(e, events.CommitReceived)] == [
+        b"header 0",
+        b"header 1",
+        b"header 2",
+    ]
+    assert [e.data for e in happened if isinstance(e, events.SectionReceived)] == [rows, b""] * 3
+    assert sum(map(len, wire.carried["offerer"])) < 2000 + 3 * len(rows) / 10
+
+
+# Vectors.
+
+
+def test_a_small_vector_is_sent_whole() -> None:
+    wire = established()
+    wire.offerer.send_vector(BUNDLE, [entry(1), entry(2)], {DIGEST: [3, 1]})
+    wire.run()
+    expected = events.VectorReceived(BUNDLE, (entry(1), entry(2)), {DIGEST: (3, 1)})
+    assert wire.answerer.events() == [expected]
+
+
+def test_equal_large_vectors_cost_two_digests() -> None:
+    wire = established()
+    entries = [entry(number) for number in range(1000)]
+    before = sum(len(frame) for frames in wire.carried.values() for frame in frames)
+    wire.offerer.send_vector(BUNDLE, entries)
+    wire.answerer.send_vector(BUNDLE, list(reversed(entries)))
+    wire.run()
+    after = sum(len(frame) for frames in wire.carried.values() for frame in frames)
+    assert after - before < 200
+    for session in (wire.offerer, wire.answerer):
+        (vector,) = session.events()
+        assert isinstance(vector, events.VectorReceived)
+        assert set(vector.entries) == set(entries)
+
+
+@pytest.mark.parametrize("theirs", [None, [entry(5)], [entry(number) for number in range(1, 1000)]])
+def test_a_different_large_vector_is_asked_for(theirs: list | None) -> None:
+    wire = established()
+    entries = [entry(number) for number in range(1000)]
+    if theirs is not None:
+        wire.answerer.send_vector(BUNDLE, theirs)
+    wire.offerer.send_vector(BUNDLE, entries)
+    wire.run()
+    (vector,) = wire.answerer.events()
+    assert vector == events.VectorReceived(BUNDLE, tuple(entries), {})
+
+
+def test_a_vector_that_was_never_announced_cannot_be_asked_for() -> None:
+    session = established().offerer
+    outbox = Outbox()
+    outbox.put(Lane.CONTROL, encode(messages.VectorRequest(BUNDLE)))
+    found = outbox.next_frame(0)
+    assert found is not None
+    with pytest.raises(RemoteProtocolError):
+        session.receive_frame(found[0], 0.0)
+
+
+# Credit.
+
+
+def send_until_held(wire: Wire, data: bytes, most: int = 1000) -> int:
+    """Send sections while the session wants them; give how many."""
+    for number in range(most):
+        if not wire.offerer.wants_section():
+            return number
+        wire.offerer.send_section(BUNDLE, DIGEST, number + 1, data)
+        wire.run()
+    return most
+
+
+def test_a_receiver_that_grants_nothing_gets_one_window_and_no_more() -> None:
+    wire = established()
+    section = NOISE[:100_000]
+    before = len(wire.carried["offerer"])
+    send_until_held(wire, section)
+    sent = sum(map(len, wire.carried["offerer"][before:]))
+    assert limits.CREDIT_WINDOW_BYTES - len(section) < sent <= limits.CREDIT_WINDOW_BYTES + 1000
+    with pytest.raises(LocalProtocolError):
+        wire.offerer.send_section(BUNDLE, DIGEST, 1, section)
+    arrived = sections_of(wire.answerer)
+    assert sum(event.credit for event in arrived) <= limits.CREDIT_WINDOW_BYTES
+    wire.answerer.grant(sum(event.credit for event in arrived))
+    wire.run()
+    assert wire.offerer.wants_section()
+
+
+def test_control_messages_pass_when_there_is_no_credit() -> None:
+    wire = established()
+    send_until_held(wire, NOISE[:100_000])
+    wire.answerer.events()
+    wire.offerer.send_acknowledgement(BUNDLE, [entry(1)], SIGNATURE)
+    wire.run()
+    assert events.AcknowledgementReceived(BUNDLE, (entry(1),), SIGNATURE) in wire.answerer.events()
+
+
+@given(st.lists(st.integers(1, 300_000), min_size=1, max_size=40), st.randoms())
+def test_whatever_is_granted_when_everything_arrives_and_the_window_holds(
+    sizes: list[int], chance: random.Random
+) -> None:
+    wire = established()
+    waiting: list[events.SectionReceived] = []
+    arrived = []
+    for number, size in enumerate(sizes, 1):
+        while not wire.offerer.wants_section():
+            assert waiting, "held back although everything was granted"
+            wire.answerer.grant(waiting.pop(0).credit)
+            wire.run()
+        wire.offerer.send_section(BUNDLE, DIGEST, number, NOISE[:size])
+        wire.run()
+        waiting += (new := sections_of(wire.answerer))
+        arrived += [len(event.data) for event in new]
+        assert sum(event.credit for event in waiting) <= limits.CREDIT_WINDOW_BYTES
+        if waiting and chance.random() < 0.3:
+            wire.answerer.grant(waiting.pop(chance.randrange(len(waiting))).credit)
+            wire.run()
+    while waiting:
+        wire.answerer.grant(waiting.pop().credit)
+        wire.run()
+        waiting += (new := sections_of(wire.answerer))
+        arrived += [len(event.data) for event in new]
+    assert arrived == sizes
+
+
+def test_a_section_larger_than_the_window_arrives() -> None:
+    wire = established()
+    large = NOISE * 3
+    assert len(large) > limits.CREDIT_WINDOW_BYTES
+    wire.offerer.send_section(BUNDLE, DIGEST, 1, large)
+    wire.run()
+    (event,) = sections_of(wire.answerer)
+    assert event.data == large
+    assert event.credit == 0
+    wire.answerer.grant(0)
+
+
+def test_granting_more_than_arrived_is_a_bug_here() -> None:
+    wire = established()
+    wire.offerer.send_section(BUNDLE, DIGEST, 1, b"row")
+    wire.run()
+    (event,) = sections_of(wire.answerer)
+    for wrong in (-1, event.credit + 1):
+        with pytest.raises(LocalProtocolError):
+            wire.answerer.grant(wrong)
+    wire.answerer.grant(event.credit)
+    with pytest.raises(LocalProtocolError):
+        wire.answerer.grant(1)
+
+
+def test_a_sender_that_ignores_its_credit_is_cut_off() -> None:
+    wire = established()
+    outbox = Outbox()
+    for number in range(60):
+        outbox.put(Lane.DATA, encode(messages.Section(BUNDLE, DIGEST, number + 1, False, NOISE[:100_000])))
+
+    def flood() -> None:
+        while (found := outbox.next_frame(10**9)) is not None:
+            wire.answerer.receive_frame(found[0], 0.0)
+
+    with pytest.raises(RemoteProtocolError) as refused:
+        flood()
+    assert refused.value.code == "quota"
+    assert sum(e.credit for e in sections_of(wire.answerer)) <= limits.CREDIT_WINDOW_BYTES
+
+
+def test_a_grant_for_nothing_is_refused() -> None:
+    outbox = Outbox()
+    outbox.put(Lane.CONTROL, encode(messages.Grant(1)))
+    found = outbox.next_frame(0)
+    assert found is not None
+    with pytest.raises(RemoteProtocolError):
+        established().offerer.receive_frame(found[0], 0.0)
+
+
+# Time.
+
+
+def test_a_silent_other_side_is_slow_and_then_failed() -> None:
+    session = offerer()
+    assert session.next_deadline() == limits.HANDSHAKE_SLOW_SECONDS
+    session.tick(1.9)
+    assert session.events() == []
+    session.tick(2.0)
+    assert session.events() == [events.SessionSlow("hello")]
+    assert session.next_deadline() == limits.HANDSHAKE_FAIL_SECONDS
+    session.tick(10.0)
+    (closed,) = session.events()
+    assert isinstance(closed, events.SessionClosed)
+    assert (closed.code, closed.phase, closed.retryable) == ("timeout", "hello", True)
+    assert session.next_deadline() is None
+
+
+def test_a_side_that_does_not_prove_itself_is_slow_and_then_failed() -> None:
+    session = offerer()
+    session.receive_frame(answerer().next_frame() or b"", 1.0)
+    session.tick(2.0)
+    assert session.events() == [events.SessionSlow("identity")]
+    session.tick(10.0)
+    (closed,) = session.events()
+    assert isinstance(closed, events.SessionClosed)
+    assert (closed.code, closed.phase) == ("timeout", "identity")
+
+
+def test_idle_sessions_ping_each_other_and_stay_alive() -> None:
+    wire = established()
+    for _ in range(200):
+        wire.now = min(deadline for s in (wire.offerer, wire.answerer) if (deadline := s.next_deadline()))
+        wire.offerer.tick(wire.now)
+        wire.answerer.tick(wire.now)
+        wire.run()
+    assert wire.now >= 500
+    assert wire.offerer.state is wire.answerer.state is State.ESTABLISHED
+    assert wire.offerer.events() == wire.answerer.events() == []
+    frames = sum(map(len, wire.carried.values()))
+    assert frames < wire.now
+
+
+def test_the_round_trip_is_measured() -> None:
+    wire = established()
+    assert wire.offerer.rtt == 0.0
+    wire.offerer.tick(5.0)
+    wire.answerer.receive_frame(wire.offerer.next_frame() or b"", 5.04)
+    wire.offerer.receive_frame(wire.answerer.next_frame() or b"", 5.08)
+    assert wire.offerer.rtt == pytest.approx(0.08)
+
+
+def test_a_dead_other_side_is_noticed_after_fifteen_seconds() -> None:
+    session = established().offerer
+    session.tick(5.0)
+    assert session.next_frame() is not None
+    assert session.next_deadline() == 15.0
+    session.tick(14.9)
+    assert session.events() == []
+    session.tick(15.0)
+    (closed,) = session.events()
+    assert isinstance(closed, events.SessionClosed)
+    assert (closed.code, closed.phase, closed.retryable) == ("timeout", "transfer", True)
+
+
+def test_a_process_that_slept_asks_before_it_gives_up() -> None:
+    wire = established()
+    wire.now = 100.0
+    wire.offerer.tick(wire.now)
+    assert wire.offerer.state is State.ESTABLISHED
+    wire.run()
+    assert wire.offerer.next_deadline() == 105.0
+
+
+def test_a_pong_without_a_ping_is_refused() -> None:
+    outbox = Outbox()
+    outbox.put(Lane.CONTROL, encode(messages.Pong(99)))
+    found = outbox.next_frame(0)
+    assert found is not None
+    with pytest.raises(RemoteProtocolError):
+        established().offerer.receive_frame(found[0], 0.0)
+
+
+# Ends.
+
+
+def test_a_close_is_told_to_the_other_side() -> None:
+    wire = established()
+    wire.offerer.close("the worker stops")
+    wire.run()
+    (here,), (there,) = wire.offerer.events(), wire.answerer.events()
+    assert isinstance(here, events.SessionClosed)
+    assert isinstance(there, events.SessionClosed)
+    assert (here.code, there.code) == ("local_closed", "remote_closed")
+    assert there.detail == "the worker stops"
+    assert there.retryable
+
+
+def test_unknown_codes_from_the_other_side_are_shown_as_internal() -> None:
+    wire = established()
+    wire.offerer.send_error("made_up", "nowhere", True, "odd", "none")
+    wire.run()
+    assert wire.answerer.events() == [events.RemoteError("internal", "", True, "odd", "none")]
+
+
+def test_a_section_that_cannot_be_unpacked_ends_the_session() -> None:
+    wire = established()
+    outbox = Outbox()
+    outbox.put(Lane.DATA, encode(messages.Section(BUNDLE, DIGEST, 1, True, b"not packed")))
+    found = outbox.next_frame(10_000)
+    assert found is not None
+    with pytest.raises(RemoteProtocolError) as refused:
+        wire.answerer.receive_frame(found[0], 0.0)
+    assert refused.value.phase == "transfer"
+
+
+@given(st.sampled_from(["new", "greeted", "established"]), st.lists(st.binary(max_size=80), max_size=5))
+def test_no_frame_does_more_than_end_the_session(state: str, frames: list[bytes]) -> None:
+    session = established().offerer if state == "established" else offerer()
+    if state == "greeted":
+        session.receive_frame(answerer().next_frame() or b"", 0.0)
+    for frame in frames:
+        try:
+            session.receive_frame(frame, 0.0)
+        except RemoteProtocolError:
+            assert session.state is State.CLOSED
+            assert isinstance(session.events()[-1], events.SessionClosed)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 255), st.integers(0, 20))
+def test_a_changed_byte_in_a_real_conversation_does_no_more_than_end_it(
+    place: int, value: int, which: int
+) -> None:
+    recorded = established()
+    recorded.offerer.send_join(BUNDLE, bytes(KEY_BYTES))
+    recorded.offerer.send_vector(BUNDLE, [entry(1)], {DIGEST: [1]})
+    recorded.offerer.send_commit(BUNDLE, b"header", SIGNATURE)
+    recorded.offerer.send_section(BUNDLE, DIGEST, 1, b"1\tAmsterdam\n" * 100)
+    recorded.offerer.send_error("timeout", "sync", True, "x")
+    recorded.offerer.close()
+    recorded.run()
+    frames = recorded.carried["offerer"]
+    changed = bytearray(frames[which % len(frames)])
+    changed[place % len(changed)] = value
+    frames[which % len(frames)] = bytes(changed)
+    victim = answerer()
+    for frame in frames:
+        try:
+            victim.receive_frame(frame, 0.0)
+        except RemoteProtocolError:
+            break
+    assert victim.state is State.CLOSED or bytes(changed) in frames
+
+
+def test_the_answerer_takes_anybody_who_proves_it() -> None:
+    wire = Wire(offerer(expected_peer_id=None), answerer()).run()
+    assert wire.offerer.peer_id == ANSWERER_KEY.peer_id

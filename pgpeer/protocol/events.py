@@ -67,11 +67,13 @@ class CommitReceived:
 
 @dataclass(frozen=True, slots=True)
 class SectionReceived:
-    """One section, unpacked but not verified.
+    """One section, not verified; packed until `Session.unpack`, so that what waits takes little memory.
 
     Attributes:
         section_no: its place in the commit, counting from 1.
+        data: its bytes.
         credit: bytes to `grant` when the data is taken care of.
+        packed: whether `data` must be unpacked; the size it will have is within the limits.
     """
 
     bundle_id: UUID
@@ -79,6 +81,7 @@ class SectionReceived:
     section_no: int
     data: bytes
     credit: int
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,21 +32,33 @@ class Packer:
         Raises:
             RemoteProtocolError: it is not packed data, or would be larger than is allowed.
         """
+        size = unpacked_size(packed)
         try:
-            size = zstandard.get_frame_parameters(packed).content_size
-            if size > allowed_size(len(packed)):
-                raise RemoteProtocolError(
-                    f"A section of {len(packed)} bytes would unpack to more than "
-                    f"{allowed_size(len(packed))} bytes.",
-                    code="too_large",
-                    phase="transfer",
-                )
             data = self._decompressor.decompress(packed, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise RemoteProtocolError("A packed section cannot be unpacked.", phase="transfer") from error
         if len(data) != size:
             raise RemoteProtocolError("A packed section has another size than it says.", phase="transfer")
         return data
+
+
+def unpacked_size(packed: bytes) -> int:
+    """Give the size that packed data says it has.
+
+    Raises:
+        RemoteProtocolError: it is not packed data, or would be larger than is allowed.
+    """
+    try:
+        size = zstandard.get_frame_parameters(packed).content_size
+    except zstandard.ZstdError as error:
+        raise RemoteProtocolError("A packed section cannot be unpacked.", phase="transfer") from error
+    if size > allowed_size(len(packed)):
+        raise RemoteProtocolError(
+            f"A section of {len(packed)} bytes would unpack to more than {allowed_size(len(packed))} bytes.",
+            code="too_large",
+            phase="transfer",
+        )
+    return size
 
 
 def allowed_size(packed: int) -> int:

@@ -7,8 +7,8 @@ at `next_deadline`. Both sides say hello, prove who they are, and only then talk
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry, vector_digest
@@ -17,37 +17,13 @@ from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events, limits, messages
 from pgpeer.protocol.credit import Credit
 from pgpeer.protocol.encoding import decode, encode
+from pgpeer.protocol.events import SectionReceived
 from pgpeer.protocol.framing import Assembler, Lane, Outbox
 from pgpeer.protocol.handshake import Handshake, Role
 from pgpeer.protocol.liveness import Liveness
 from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType, Payload
-from pgpeer.protocol.packing import Packer
-
-
-class State(Enum):
-    """Where a session stands."""
-
-    AWAITING_HELLO = "awaiting_hello"
-    AWAITING_AUTHENTICATION = "awaiting_authentication"
-    ESTABLISHED = "established"
-    CLOSED = "closed"
-
-
-_ALWAYS: Final = frozenset({MessageType.ERROR, MessageType.CLOSE})
-_HANDSHAKE: Final = frozenset({MessageType.HELLO, MessageType.AUTHENTICATION})
-
-ACCEPTED: Final[Mapping[State, frozenset[MessageType]]] = {
-    State.AWAITING_HELLO: _ALWAYS | {MessageType.HELLO},
-    State.AWAITING_AUTHENTICATION: _ALWAYS | {MessageType.AUTHENTICATION},
-    State.ESTABLISHED: frozenset(MessageType) - _HANDSHAKE,
-    State.CLOSED: frozenset(),
-}
-"""What the other side may say in each state; anything else ends the session. In CLOSED all is ignored."""
-
-_PHASE: Final[Mapping[State, str]] = {
-    State.AWAITING_HELLO: "hello",
-    State.AWAITING_AUTHENTICATION: "identity",
-}
+from pgpeer.protocol.packing import Packer, unpacked_size
+from pgpeer.protocol.states import ACCEPTED, PHASE, State
 
 
 class Session:
@@ -150,7 +126,7 @@ class Session:
         if deadline is None or now < deadline:
             return
         if self.state is not State.ESTABLISHED:
-            phase = _PHASE[self.state]
+            phase = PHASE[self.state]
             if now - self._time.began >= limits.HANDSHAKE_FAIL_SECONDS:
                 detail = f"The other side did not answer within {limits.HANDSHAKE_FAIL_SECONDS:g} s."
                 self._close("timeout", phase, detail, retryable=True)
@@ -241,6 +217,21 @@ class Session:
         """Tell what is durably merged here."""
         self._command(messages.Acknowledgement(bundle_id, tuple(entries), signature))
 
+    def unpack(self, event: SectionReceived) -> SectionReceived:
+        """Give a received section with its data unpacked.
+
+        Raises:
+            RemoteProtocolError: it cannot be unpacked. The session is closed then, as by `receive_frame`.
+        """
+        if not event.packed:
+            return event
+        try:
+            return replace(event, data=self._packer.unpack(event.data), packed=False)
+        except RemoteProtocolError as error:
+            if self.state is not State.CLOSED:
+                self._fail(error)
+            raise
+
     def grant(self, count: int) -> None:
         """Let the other side send so many more bytes: the `credit` of events that are taken care of."""
         if self.state is State.ESTABLISHED:
@@ -272,7 +263,7 @@ class Session:
         if kind not in ACCEPTED[self.state]:
             raise RemoteProtocolError(
                 f"A {kind.name} message is not allowed in state {self.state.value}.",
-                phase=_PHASE.get(self.state, "sync"),
+                phase=PHASE.get(self.state, "sync"),
             )
         self._handlers[kind](message, now)
 
@@ -320,10 +311,18 @@ class Session:
         )
 
     def _on_section(self, message: messages.Section, now: float) -> None:
-        data = self._packer.unpack(message.data) if message.packed else message.data
+        if message.packed:
+            unpacked_size(message.data)
         credit = self._credit.of_message()
         self._events.append(
-            events.SectionReceived(message.bundle_id, message.commit_digest, message.section_no, data, credit)
+            SectionReceived(
+                message.bundle_id,
+                message.commit_digest,
+                message.section_no,
+                message.data,
+                credit,
+                message.packed,
+            )
         )
 
     def _on_acknowledgement(self, message: messages.Acknowledgement, now: float) -> None:
@@ -349,7 +348,7 @@ class Session:
     def _on_close(self, message: messages.Close, now: float) -> None:
         code = message.code if message.code in CODES else "remote_closed"
         detail = message.detail or "The other side closed the session."
-        self._close(code, _PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
+        self._close(code, PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
 
     # Sending and ending.
 

@@ -76,13 +76,13 @@ def install(
     with refusals(), _transaction_for_alembic(dsn) as outer:
         connection = outer.connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
+        connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")  # whatever the role's own one is
         connection.execute(_LOCK)
         was_installed = check_preconditions(connection)
         before = _schema_version(connection) if was_installed else None
         _migrate(outer, files)
         after = _schema_version(connection)
-        for path in files.functions:
-            run_file(connection, path)
+        _renew_functions(connection, files)
         actions = [_describe(before, after)]
         if public_key is not None:
             _set_identity(connection, public_key, label, actions)
@@ -118,6 +118,13 @@ def _migrate(outer: sqlalchemy.Connection, sources: SqlSources) -> None:
     config.set_main_option("script_location", str(migration_directory()).replace("%", "%%"))
     config.attributes.update(connection=outer, sources=sources)
     command.upgrade(config, "head")
+
+
+def _renew_functions(connection: psycopg.Connection, sources: SqlSources) -> None:
+    """Runs the re-runnable files; a function may name another one that comes later in them."""
+    connection.execute("SET LOCAL check_function_bodies = off")
+    for path in sources.functions:
+        run_file(connection, path)
 
 
 def _schema_version(connection: psycopg.Connection) -> str:

@@ -13,14 +13,22 @@ OLDEST_VERSION: Final = 140000
 _FIRST_PARAMETER_GRANTS: Final = 150000
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 
-_FACTS: Final = """
+# Not to_regclass: that is refused to a role that may not enter the schema, and must be told who owns it.
+IS_INSTALLED: Final = """
+    SELECT EXISTS (SELECT
+                     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'peer_internal' AND c.relname = 'schema_version')
+"""
+"""A query that tells whether pgpeer is installed in the database."""
+
+_FACTS: Final = f"""
     SELECT pg_catalog.current_setting('server_encoding') AS encoding,
            pg_catalog.pg_is_in_recovery() AS is_standby,
            pg_catalog.current_database() AS database,
            current_user AS role,
            pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,
            EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pgpeer') AS is_extension,
-           pg_catalog.to_regclass('peer_internal.schema_version') IS NOT NULL AS is_installed,
+           ({IS_INSTALLED}) AS is_installed,
            (SELECT n.nspname FROM pg_catalog.pg_namespace AS n
              WHERE n.nspname IN ('peer', 'peer_internal') ORDER BY 1 LIMIT 1) AS taken,
            (SELECT pg_catalog.pg_get_userbyid(n.nspowner) FROM pg_catalog.pg_namespace AS n
@@ -49,7 +57,7 @@ def check_preconditions(connection: psycopg.Connection) -> bool:
             remedy="Upgrade the server.",
             code="unsupported_version",
         )
-    row = connection.execute(_FACTS).fetchone()
+    row = connection.execute(_FACTS.encode()).fetchone()
     assert row is not None
     encoding, is_standby, database, role, may_create, is_extension, is_installed, taken, owner, owns = row
     if encoding != "UTF8":

@@ -34,7 +34,7 @@ class SqlSources:
         """Reads `order.txt` in `directory`, by default the one that belongs to this package.
 
         Raises:
-            StoreError: the list is missing, or it and the folder do not hold the same files.
+            StoreError: the list is missing, names a file twice, or names one that does not exist.
         """
         root = directory if directory is not None else sql_directory()
         try:
@@ -48,13 +48,8 @@ class SqlSources:
         tables, functions = _paths(root, before), _paths(root, after)
         listed = [*tables, *functions]
         missing = [path for path in listed if not path.is_file()]
-        unlisted = sorted(set(root.rglob("*.sql")) - set(listed))
         twice = sorted({path for path in listed if listed.count(path) > 1})
-        for paths, fault in (
-            (missing, "missing"),
-            (unlisted, "not in order.txt"),
-            (twice, "twice in order.txt"),
-        ):
+        for paths, fault in ((missing, "missing"), (twice, "twice in order.txt")):
             if paths:
                 names = ", ".join(str(path.relative_to(root)) for path in paths)
                 raise StoreError(f"These SQL files are {fault}: {names}.", remedy=_BROKEN)

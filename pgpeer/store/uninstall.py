@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgpeer.errors import StoreError
+from pgpeer.store.preconditions import IS_INSTALLED
 from pgpeer.store.transaction import one, transaction
 
 
@@ -37,7 +38,8 @@ def uninstall(dsn: str, *, lock_seconds: float = 10.0) -> UninstallReport:
     """
     with transaction(dsn) as connection:
         database = connection.info.dbname
-        if not one(connection, "SELECT pg_catalog.to_regclass('peer_internal.schema_version') IS NOT NULL"):
+        connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        if not one(connection, IS_INSTALLED):
             return UninstallReport(database, removed=False, relations=())
         dependents = [row[0] for row in connection.execute(_DEPENDENTS)]
         if dependents:

@@ -13,9 +13,11 @@ from pgpeer.commit.vector import VectorEntry
 from pgpeer.errors import LinkClosed, RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events
+from pgpeer.protocol.events import Event
 from pgpeer.protocol.handshake import Role
 from pgpeer.protocol.messages import Payload
-from pgpeer.protocol.session import Session, State
+from pgpeer.protocol.session import Session
+from pgpeer.protocol.states import State
 from pgpeer.transport.base import Link
 
 FLUSH_SECONDS: Final = 1.0
@@ -25,35 +27,34 @@ MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 """Roughly how much of events outside the credit may wait for the owner; a peer that sends more is cut off."""
 
 
-class EventQueue(asyncio.Queue[events.Event]):
+class EventQueue(asyncio.Queue[Event]):
     """Events for the owner, in order; the last is `SessionClosed`.
 
-    Taking a commit from the queue grants its credit; sections are granted by the owner (`Conversation.grant`)
-    when their data is taken care of. So commits and sections are bounded by the credit, and the rest by
-    `MAX_WAITING_BYTES`.
+    Taking a commit from the queue grants its credit; sections are unpacked when they are taken, and granted
+    by the owner (`Conversation.grant`) when their data is taken care of. So commits and sections are bounded
+    by the credit, and the rest by `MAX_WAITING_BYTES`.
     """
 
-    def __init__(self, grant: Callable[[int], None]) -> None:
+    def __init__(self, open_event: Callable[[Event], Event | None]) -> None:
         super().__init__()
-        self._grant = grant
+        self._open = open_event
         self.waiting_bytes = 0
 
-    def add(self, event: events.Event) -> None:
+    def add(self, event: Event) -> None:
         """Put an event at the end."""
         self.waiting_bytes += _size(event)
         self.put_nowait(event)
 
-    def _get(self) -> events.Event:
-        event = super()._get()
-        self.waiting_bytes -= _size(event)
-        if isinstance(event, events.CommitReceived):
-            self._grant(event.credit)
-            return dataclasses.replace(event, credit=0)
-        assert isinstance(event, events.Event)
-        return event
+    def _get(self) -> Event:
+        while True:
+            event = super()._get()
+            self.waiting_bytes -= _size(event)
+            opened = self._open(event)
+            if opened is not None:
+                return opened
 
 
-def _size(event: events.Event) -> int:
+def _size(event: Event) -> int:
     """Give roughly the bytes of an event that no credit covers."""
     match event:
         case events.CommitReceived() | events.SectionReceived():
@@ -103,7 +104,7 @@ class Conversation:
             label,
             self._loop.time(),
         )
-        self.events = EventQueue(self.grant)
+        self.events: EventQueue = EventQueue(self._open)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -275,6 +276,19 @@ class Conversation:
             self.events.add(event)
         self._wake.set()
         self._room.set()
+
+    def _open(self, event: Event) -> Event | None:
+        """Make an event ready for the owner; None, with `SessionClosed` in the queue, when it is corrupt."""
+        if isinstance(event, events.CommitReceived):
+            self.grant(event.credit)
+            return dataclasses.replace(event, credit=0)
+        if isinstance(event, events.SectionReceived):
+            try:
+                return self._session.unpack(event)
+            except RemoteProtocolError:
+                self._progress()
+                return None
+        return event
 
     def _set_timer(self) -> None:
         deadline = self._session.next_deadline()

@@ -60,11 +60,16 @@ DECLARE
 BEGIN
     FOR pair IN
         WITH w AS MATERIALIZED (
-            SELECT row_number() OVER () AS write_no, x.* FROM peer_internal.writes(find_conflicts.relation_id, keys, rivals || find_conflicts.commit_no) AS x),
+            SELECT x.* FROM peer_internal.writes(find_conflicts.relation_id, keys, rivals || find_conflicts.commit_no) AS x),
         cell AS (
-            SELECT w.*, v.column_id, v.field, NULL::boolean AS is_absent FROM w CROSS JOIN LATERAL unnest(w.column_ids, w.fields) AS v(column_id, field) WHERE w.op <> 'DELETE'
+            SELECT w.key_text, w.op, w.unseen, w.commit_no, w.lane, w.seq, w.rank, w.digest, w.ancestry, v.column_id, v.field, NULL::boolean AS is_absent FROM w CROSS JOIN LATERAL unnest(w.column_ids, w.fields) AS v(column_id, field) WHERE w.op <> 'DELETE'
             UNION ALL
-            SELECT w.*, NULL, NULL, w.op = 'DELETE' FROM w),
+            -- on existence a commit has one operation per key, even when its cells stand in sections with different unseen lists
+            (SELECT DISTINCT ON (w.commit_no, w.key_text) w.key_text, w.op,
+                    ARRAY(SELECT DISTINCT u.digest FROM w AS o CROSS JOIN LATERAL unnest(o.unseen) AS u(digest)
+                           WHERE o.commit_no = w.commit_no AND o.key_text = w.key_text ORDER BY u.digest),
+                    w.commit_no, w.lane, w.seq, w.rank, w.digest, w.ancestry, NULL, NULL, w.op = 'DELETE'
+               FROM w ORDER BY w.commit_no, w.key_text)),
         met AS (
             SELECT a.key_text, a.column_id, a.op AS op_a, b.op AS op_b, a.field AS field_a, b.field AS field_b, a.digest AS digest_a, b.digest AS digest_b,
                    a.rank AS rank_a, b.rank AS rank_b, a.ancestry AS ancestry_a, b.ancestry AS ancestry_b, a.unseen AS unseen_a, b.unseen AS unseen_b

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION peer_internal.lane_for(c peer_internal.commit) RETURN
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    before record;
+    before peer_internal.commit;
     result int;
 BEGIN
     IF c.previous IS NULL THEN
@@ -15,7 +15,7 @@ BEGIN
          WHERE l.bundle_id = c.bundle_id AND l.author_id = c.author_id AND l.epoch = c.epoch AND l.fork_seq = 0
            AND NOT EXISTS (SELECT FROM peer_internal.commit AS d WHERE d.bundle_id = l.bundle_id AND d.lane = l.lane AND d.state = 'merged');
     ELSE
-        SELECT p.lane, p.seq, p.author_id, p.epoch INTO before FROM peer_internal.commit AS p WHERE p.digest = c.previous AND p.state = 'merged' AND p.bundle_id = c.bundle_id;
+        SELECT p.* INTO before FROM peer_internal.commit AS p WHERE p.digest = c.previous AND p.state = 'merged' AND p.bundle_id = c.bundle_id;
         IF NOT FOUND OR before.author_id <> c.author_id OR before.epoch <> c.epoch OR before.seq + 1 <> c.seq THEN
             RAISE EXCEPTION 'commit % does not follow its previous commit', c.commit_id USING ERRCODE = 'PGM01', HINT = 'Its author is broken or hostile. Nothing was changed.';
         END IF;
@@ -91,7 +91,7 @@ BEGIN
         PERFORM peer_internal.verify_written(part.relation_id, peer_internal.section_lines(part.data));
     END LOOP;
     IF EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = apply_commit.commit_no AND s.op = 'SCHEMA') THEN
-        PERFORM peer_internal.create_missing_foreign_keys(r.description)
+        PERFORM peer_internal.create_missing_foreign_keys(r.description -> 'table')
            FROM peer_internal.commit AS c JOIN peer_internal.relation AS r USING (bundle_id) WHERE c.commit_no = apply_commit.commit_no AND r.is_tracked;
     END IF;
 END

@@ -349,21 +349,11 @@ def row_text(cells: Cells) -> str:
 def column_names(envelopes: Sequence[Envelope]) -> dict[str, str]:
     """The names of relations and columns by id, as the schema sections of these commits tell them."""
     names: dict[str, str] = {}
-
-    def walk(value: Any) -> None:  # noqa: ANN401
-        if isinstance(value, dict):
-            for field in ("id", "column_id", "column", "relation_id", "relation"):
-                identity = value.get(field)
-                if isinstance(identity, str) and isinstance(value.get("name"), str):
-                    names.setdefault(identity, value["name"])
-            for part in value.values():
-                walk(part)
-        elif isinstance(value, list):
-            for part in value:
-                walk(part)
-
     for envelope in envelopes:
         for section, data in zip(envelope.decoded().sections, envelope.sections, strict=True):
             if section.op == "SCHEMA":
-                walk(json.loads(data))
+                document = json.loads(data)
+                assert document["relation"] == section.relation
+                names[section.relation] = document["table"]["name"]
+                names |= {column["id"]: column["name"] for column in document["columns"]}
     return names

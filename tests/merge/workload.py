@@ -57,7 +57,7 @@ PROFILES = (
         'Wörter "q"',
         (("schlüssel", "text"),),
         single("", "tab\there", "back\\slash\\N", "new\nline", "é"),
-        (("a", "text"), ("select", "boolean"), ("C", "text")),
+        (("a", "text"), ("select", "date"), ("C", "text")),
     ),
     Profile(
         "pairs",
@@ -71,7 +71,7 @@ VALUES = {
     "text": tuple(map(literal, TEXTS)),
     "integer": ("NULL", "0", "1", "-7"),
     "numeric": ("NULL", "1.0", "1.00", "-0.5"),
-    "boolean": ("NULL", "true", "false"),
+    "date": ("NULL", "'2026-11-21'", "'0044-03-15 BC'"),
 }
 
 

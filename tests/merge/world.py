@@ -87,8 +87,8 @@ class World:
         else:
             sections = [s for e in self.record.envelopes.values() for s in e.decoded().sections]
             relation_id = next(s.relation for s in sections if self.record.names[s.relation] == relation.name)
-        names = {name: identity for identity, name in self.record.names.items() if identity != relation_id}
-        return relation_id, names
+        names = {name: identity for identity, name in self.record.names.items()}
+        return relation_id, {name: names[name] for name in relation.columns}
 
     def close(self) -> None:
         for replica in self.replicas:

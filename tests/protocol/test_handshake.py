@@ -18,7 +18,8 @@ from pgpeer.protocol import events, messages
 from pgpeer.protocol.encoding import encode
 from pgpeer.protocol.framing import Lane, Outbox
 from pgpeer.protocol.handshake import Side, transcript
-from pgpeer.protocol.session import Session, State
+from pgpeer.protocol.session import Session
+from pgpeer.protocol.states import State
 
 
 def frame_of(*said: messages.Message) -> bytes:

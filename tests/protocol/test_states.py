@@ -10,7 +10,8 @@ from pgpeer.protocol import events, messages
 from pgpeer.protocol.encoding import encode
 from pgpeer.protocol.framing import Lane, Outbox
 from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType
-from pgpeer.protocol.session import ACCEPTED, Session, State
+from pgpeer.protocol.session import Session
+from pgpeer.protocol.states import ACCEPTED, State
 
 MESSAGES: dict[MessageType, Message] = {
     MessageType.HELLO: messages.Hello(1, ANSWERER_KEY.peer_id, b"\x04" * 32, "harbour"),

@@ -54,11 +54,15 @@ BEGIN
                                    peer_internal.encoded_sections(new_no)) <> receive_commit.header THEN
         RAISE EXCEPTION 'a commit header is not in canonical form' USING ERRCODE = 'PGM01', HINT = 'The peer that sent it is broken or hostile. Nothing was changed.';
     END IF;
-    RETURN 'new';
+    IF EXISTS (SELECT FROM unnest(receive_commit.parents) AS p(digest) JOIN peer_internal.commit AS d ON d.digest = p.digest WHERE d.hlc >= receive_commit.hlc) THEN
+        RAISE EXCEPTION 'a commit is dated before one of its parents' USING ERRCODE = 'PGM01', HINT = 'Its author is broken or hostile. Nothing was changed.';
+    END IF;
+    RETURN CASE WHEN EXISTS (SELECT FROM unnest(receive_commit.parents) AS p(digest)
+                              WHERE NOT EXISTS (SELECT FROM peer_internal.commit AS d WHERE d.digest = p.digest)) THEN 'waiting' ELSE 'new' END;
 END
 $$;
 COMMENT ON FUNCTION peer_internal.receive_commit(uuid, bytea, bytea, bytea, bytea, bigint, bigint, bytea, bytea[], bigint, bytea, text, jsonb) IS
-    'Stores a commit header from a peer, whose signature the caller has verified. Returns new, incomplete (known, sections missing) or known.';
+    'Stores a commit header from a peer, whose signature the caller has verified. Returns new, waiting (new, but a parent is not here yet), incomplete (known, sections missing) or known.';
 
 CREATE OR REPLACE FUNCTION peer_internal.receive_section(digest bytea, section_no int, data text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -94,13 +98,13 @@ COMMENT ON FUNCTION peer_internal.receive_section(bytea, int, text) IS 'Stores a
 CREATE OR REPLACE FUNCTION peer_internal.bound_sections(commit_no bigint) RETURNS void
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- rows are sorted by key, so the first and the last line bound the section; only known once the relation is
+    -- only known once the relation is; not read off the first and last line, because a peer may have sorted wrongly
     UPDATE peer_internal.section AS s
-       SET first_key = peer_internal.key_text(split_part(s.data, E'\n', 1), r.key_count),
-           last_key = peer_internal.key_text(l.lines[cardinality(l.lines)], r.key_count)
+       SET first_key = k.first_key, last_key = k.last_key
       FROM peer_internal.section AS x
       JOIN peer_internal.relation AS r ON r.relation_id = x.relation_id
-     CROSS JOIN LATERAL (SELECT peer_internal.section_lines(x.data)) AS l(lines)
+     CROSS JOIN LATERAL (SELECT min(peer_internal.key_text(l.line, r.key_count) COLLATE "C"), max(peer_internal.key_text(l.line, r.key_count) COLLATE "C")
+                           FROM unnest(peer_internal.section_lines(x.data)) AS l(line)) AS k(first_key, last_key)
      WHERE s.commit_no = bound_sections.commit_no AND x.commit_no = s.commit_no AND x.section_no = s.section_no AND s.op <> 'SCHEMA' AND s.first_key IS NULL
 $$;
 COMMENT ON FUNCTION peer_internal.bound_sections(bigint) IS 'Sets first_key and last_key of received sections.';

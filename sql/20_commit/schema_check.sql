@@ -45,6 +45,9 @@ DECLARE
 BEGIN
     FOR c IN SELECT x.item, x.number FROM jsonb_array_elements(columns) WITH ORDINALITY AS x(item, number) LOOP
         PERFORM peer_internal.check_identifier(c.item -> 'name', format('columns[%s].name', c.number));
+        IF c.item ->> 'name' = ANY (names) THEN
+            PERFORM peer_internal.refuse_description('PGS01', format('columns[%s].name', c.number), 'two columns have one name', NULL);
+        END IF;
         names := names || (c.item ->> 'name');
     END LOOP;
     FOR c IN SELECT x.item, x.number FROM jsonb_array_elements(columns) WITH ORDINALITY AS x(item, number) LOOP

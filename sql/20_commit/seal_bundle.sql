@@ -213,6 +213,9 @@ BEGIN
         PERFORM peer_internal.settle_unseen(new_no);
     END IF;
     PERFORM peer_internal.settle_conflicts(new_no);
+    -- what stood in the way of a held commit may be gone
+    UPDATE peer_internal.commit AS c SET retry_at = clock_timestamp()
+     WHERE c.bundle_id = seal_bundle.bundle_id AND c.state = 'held' AND c.held_kind NOT IN ('future_commit', 'invalid_commit');
     IF NOT (SELECT w.awake FROM peer_internal.worker AS w) THEN
         PERFORM pg_notify('pgpeer_commit', seal_bundle.bundle_id::text);
     END IF;

@@ -66,7 +66,7 @@ def test_reserved_words_are_upper_case(path: Path) -> None:
 
 
 def lower_case_words(text: str) -> list[str]:
-    """Reserved words in lower case, in bodies too; after a dot they are names, `true` and `= on` are values."""
+    """Reserved words in lower case, in bodies too; after a dot: names, `true` and `= on`: values."""
     found = []
     before = ""
     for token in scan(text):

@@ -134,12 +134,10 @@ class Replica:
             self.execute("SELECT peer_internal.unlock_bundle(%s)", self.bundle_id)
 
     def seal(self) -> bytes | None:
-        """What a worker does in auto mode: seal on one snapshot; the digest, None when nothing changed."""
-        with self.locked(), self.connection.transaction():
-            self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            row = self.connection.execute("SELECT peer_internal.seal_bundle(%s)", [self.bundle_id]).fetchone()
-        assert row is not None
-        return None if row[0] is None else bytes(row[0])
+        """What a worker does in auto mode: seal under the lock; the digest, None when nothing changed."""
+        with self.locked():
+            digest = self.value("SELECT peer_internal.seal_bundle(%s)", self.bundle_id)
+        return None if digest is None else bytes(digest)
 
     def sign(self, key: PrivateKey | None = None) -> list[bytes]:
         """Sign every unsigned commit, as the worker does; their digests in order."""
@@ -183,7 +181,7 @@ class Replica:
         return {bytes(digest) for (digest,) in self.execute(after, self.bundle_id)}
 
     def receive_header(self, envelope: Envelope) -> str:
-        """Hand over a commit's header: 'new', 'known' or 'waiting'."""
+        """Hand over a commit's header: 'new', 'waiting' (a parent lacks), 'incomplete' (known, but sections lack) or 'known'."""
         header = envelope.decoded()
         sections = [
             {
@@ -214,7 +212,7 @@ class Replica:
             header.message,
             json.dumps(sections),
         )
-        assert answer in ("new", "known", "waiting"), answer
+        assert answer in ("new", "waiting", "known", "incomplete"), answer
         return answer
 
     def receive_section(self, envelope: Envelope, number: int) -> None:

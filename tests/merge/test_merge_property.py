@@ -113,7 +113,7 @@ class Play:
             self.receive(target, envelope, lame is envelope, chance)
         outcomes = target.merge(step.batch)
         assert all(outcome == "merged" for _, outcome, _ in outcomes), outcomes
-        if self.mode == "auto":
+        if self.mode == "auto" and outcomes:
             self.record.check(target, [self.relation])
 
     def receive(self, target: Replica, envelope: Envelope, lame: bool, chance: random.Random) -> None:

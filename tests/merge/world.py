@@ -95,6 +95,15 @@ class World:
             replica.close()
 
 
+def merge_until(replica: Replica, envelope: Envelope, seconds: float = 20) -> None:
+    """Merge until a held commit is in; held commits are tried again after a while."""
+    give_up = time.monotonic() + seconds
+    while envelope.digest not in replica.merged():
+        assert time.monotonic() < give_up, f"still not merged: {replica.problems()}"
+        replica.merge()
+        time.sleep(0.1)
+
+
 def merge_when_possible(replica: Replica, seconds: float = 20) -> Outcomes:
     """Merge as the worker does: a merge that yields to a user's lock is tried again."""
     give_up = time.monotonic() + seconds

@@ -70,7 +70,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.unescape_pieces(text) IS 'Undoes peer_internal.escape_field for a field that holds a backslash.';
 
 CREATE OR REPLACE FUNCTION peer_internal.unescape_field(field text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
     SELECT CASE WHEN pg_catalog.strpos(field, E'\\') = 0 THEN field ELSE peer_internal.unescape_pieces(field) END
 $$;
@@ -86,10 +86,19 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.section_lines(text) IS 'The lines of a section, each of which ends in a newline.';
 
-CREATE OR REPLACE FUNCTION peer_internal.key_text(line text, key_count int) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+CREATE OR REPLACE FUNCTION peer_internal.split_line(line text) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT CASE WHEN key_count = 1 THEN pg_catalog.split_part(line, E'\t', 1)
+    -- an empty line is one empty field (the key ''), which string_to_array would call no field at all
+    SELECT CASE WHEN line OPERATOR(pg_catalog.=) '' THEN ARRAY[''] ELSE pg_catalog.string_to_array(line, E'\t', E'\\N') END
+$$;
+COMMENT ON FUNCTION peer_internal.split_line(text) IS 'The fields of a section line or of a key text; NULL for \N.';
+
+CREATE OR REPLACE FUNCTION peer_internal.key_text(line text, key_count int) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    -- STABLE, because array_to_string is, and not STRICT, because of the CASE: otherwise it would not be inlined
+    SELECT CASE WHEN key_count OPERATOR(pg_catalog.=) 1 THEN pg_catalog.split_part(line, E'\t', 1)
                 ELSE pg_catalog.array_to_string((pg_catalog.string_to_array(line, E'\t'))[:key_count], E'\t') END
 $$;
 COMMENT ON FUNCTION peer_internal.key_text(text, int) IS 'The key of a section line: its first fields, still escaped.';

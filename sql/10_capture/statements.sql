@@ -80,7 +80,7 @@ CREATE OR REPLACE FUNCTION peer_internal.line_source(relation_id uuid, column_id
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     -- $1 is the array of lines. OFFSET 0 keeps the planner from splitting a line once per column.
-    SELECT format('(SELECT %s, line AS "pgpeer.line" FROM (SELECT line, string_to_array(line, E''\t'', E''\\N'') AS f FROM unnest($1) AS l(line) OFFSET 0) AS split)',
+    SELECT format('(SELECT %s, line AS "pgpeer.line" FROM (SELECT line, peer_internal.split_line(line) AS f FROM unnest($1) AS l(line) OFFSET 0) AS split)',
                   string_agg(peer_internal.cast_expression('f[' || p.position || ']', c) || ' AS ' || quote_ident(c.name), ', ' ORDER BY p.position))
       FROM (SELECT k.column_id, k.ordinal + 1 AS position
               FROM peer_internal.relation_column AS k

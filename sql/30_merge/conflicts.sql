@@ -18,7 +18,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.conflict_id(uuid, uuid, bytea, bytea, text) IS 'The id of a conflict, the same on every member.';
 
 CREATE OR REPLACE FUNCTION peer_internal.settle_conflicts(commit_no bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
 DECLARE
     c peer_internal.commit;
@@ -53,7 +53,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.settle_conflicts(bigint) IS 'What a commit does to the conflicts that stand: those that it has seen both sides of are resolved, those that it continues one side of are superseded.';
 
 CREATE OR REPLACE FUNCTION peer_internal.find_conflicts(commit_no bigint, relation_id uuid, keys text[], rivals bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
 DECLARE
     pair record;
@@ -61,11 +61,12 @@ BEGIN
     FOR pair IN
         WITH w AS MATERIALIZED (
             SELECT x.* FROM peer_internal.writes(find_conflicts.relation_id, keys, rivals || find_conflicts.commit_no) AS x),
-        cell AS (
-            SELECT w.key_text, w.op, w.unseen, w.commit_no, w.lane, w.seq, w.rank, w.digest, w.ancestry, v.column_id, v.field, NULL::boolean AS is_absent FROM w CROSS JOIN LATERAL unnest(w.column_ids, w.fields) AS v(column_id, field) WHERE w.op <> 'DELETE'
+        cell AS MATERIALIZED (  -- slot: the cell, or the row's existence
+            SELECT v.column_id || E'\t' || w.key_text AS slot, w.key_text, w.op, w.unseen, w.commit_no, w.lane, w.seq, w.rank, w.digest, w.ancestry,
+                   v.column_id, v.field, NULL::boolean AS is_absent FROM w CROSS JOIN LATERAL unnest(w.column_ids, w.fields) AS v(column_id, field) WHERE w.op <> 'DELETE'
             UNION ALL
             -- on existence a commit has one operation per key, even when its cells stand in sections with different unseen lists
-            (SELECT DISTINCT ON (w.commit_no, w.key_text) w.key_text, w.op,
+            (SELECT DISTINCT ON (w.commit_no, w.key_text) w.key_text, w.key_text, w.op,
                     ARRAY(SELECT DISTINCT u.digest FROM w AS o CROSS JOIN LATERAL unnest(o.unseen) AS u(digest)
                            WHERE o.commit_no = w.commit_no AND o.key_text = w.key_text ORDER BY u.digest),
                     w.commit_no, w.lane, w.seq, w.rank, w.digest, w.ancestry, NULL, NULL, w.op = 'DELETE'
@@ -74,8 +75,7 @@ BEGIN
             SELECT a.key_text, a.column_id, a.op AS op_a, b.op AS op_b, a.field AS field_a, b.field AS field_b, a.digest AS digest_a, b.digest AS digest_b,
                    a.rank AS rank_a, b.rank AS rank_b, a.ancestry AS ancestry_a, b.ancestry AS ancestry_b, a.unseen AS unseen_a, b.unseen AS unseen_b
               FROM cell AS a
-              JOIN cell AS b ON b.key_text = a.key_text AND b.commit_no <> a.commit_no
-                   AND (b.column_id = a.column_id OR (b.column_id IS NULL AND a.column_id IS NULL))
+              JOIN cell AS b ON b.slot = a.slot AND b.commit_no <> a.commit_no
              WHERE a.commit_no = find_conflicts.commit_no
                AND NOT peer_internal.sees(a.ancestry, a.unseen, b.lane, b.seq, b.digest)
                AND NOT peer_internal.sees(b.ancestry, b.unseen, a.lane, a.seq, a.digest)
@@ -83,15 +83,13 @@ BEGIN
                -- only the last write of each side
                AND NOT EXISTS (
                    SELECT FROM cell AS later
-                    WHERE later.key_text = b.key_text AND later.commit_no NOT IN (a.commit_no, b.commit_no)
-                      AND (later.column_id = b.column_id OR (later.column_id IS NULL AND b.column_id IS NULL))
+                    WHERE later.slot = b.slot AND later.commit_no NOT IN (a.commit_no, b.commit_no)
                       AND peer_internal.sees(later.ancestry, later.unseen, b.lane, b.seq, b.digest)
                       AND NOT peer_internal.sees(a.ancestry, a.unseen, later.lane, later.seq, later.digest)
                       AND NOT peer_internal.sees(later.ancestry, later.unseen, a.lane, a.seq, a.digest))
                AND NOT EXISTS (
                    SELECT FROM cell AS later
-                    WHERE later.key_text = a.key_text AND later.commit_no NOT IN (a.commit_no, b.commit_no)
-                      AND (later.column_id = a.column_id OR (later.column_id IS NULL AND a.column_id IS NULL))
+                    WHERE later.slot = a.slot AND later.commit_no NOT IN (a.commit_no, b.commit_no)
                       AND peer_internal.sees(later.ancestry, later.unseen, a.lane, a.seq, a.digest)
                       AND NOT peer_internal.sees(later.ancestry, later.unseen, b.lane, b.seq, b.digest)
                       AND NOT peer_internal.sees(b.ancestry, b.unseen, later.lane, later.seq, later.digest)))

@@ -69,6 +69,7 @@ AS $$
 DECLARE
     rivals bigint[];
     contested text[];
+    all_contested jsonb := '{}';
     part record;
 BEGIN
     PERFORM peer_internal.mark_merged(apply_commit.commit_no);
@@ -81,15 +82,11 @@ BEGIN
         contested := peer_internal.merge_relation(apply_commit.commit_no, part.relation_id, rivals,
             ARRAY(SELECT jsonb_array_elements_text(locked -> part.relation_id::text)), is_parked);
         IF contested <> '{}' THEN
+            all_contested := jsonb_set(all_contested, ARRAY[part.relation_id::text], to_jsonb(contested));
             PERFORM peer_internal.find_conflicts(apply_commit.commit_no, part.relation_id, contested, rivals);
         END IF;
     END LOOP;
-    FOR part IN
-        SELECT s.relation_id, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
-         WHERE s.commit_no = apply_commit.commit_no AND s.op IN ('INSERT', 'UPDATE') AND r.is_tracked ORDER BY s.section_no
-    LOOP
-        PERFORM peer_internal.verify_written(part.relation_id, peer_internal.section_lines(part.data));
-    END LOOP;
+    PERFORM peer_internal.verify_commit(apply_commit.commit_no, all_contested);
     IF EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = apply_commit.commit_no AND s.op = 'SCHEMA') THEN
         PERFORM peer_internal.create_missing_foreign_keys(r.description -> 'table')
            FROM peer_internal.commit AS c JOIN peer_internal.relation AS r USING (bundle_id) WHERE c.commit_no = apply_commit.commit_no AND r.is_tracked;

@@ -27,7 +27,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.rivals(bigint) IS 'The merged commits that a commit has not seen.';
 
 CREATE OR REPLACE FUNCTION peer_internal.contested_keys(commit_no bigint, relation_id uuid, rivals bigint[]) RETURNS text[]
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
     SELECT coalesce(array_agg(DISTINCT w.key_text), '{}')
       FROM peer_internal.section AS s
@@ -42,14 +42,12 @@ $$;
 COMMENT ON FUNCTION peer_internal.contested_keys(bigint, uuid, bigint[]) IS 'The keys that a commit and one of its rivals both write.';
 
 CREATE OR REPLACE FUNCTION peer_internal.merge_relation(commit_no bigint, relation_id uuid, rivals bigint[], locked text[], is_parked boolean) RETURNS text[]
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
     r peer_internal.relation;
     contested text[] := '{}';
     computed text[];
-    deleted text[] := '{}';
-    updated_columns uuid[] := '{}';
     parked regclass;
     columns_sql text;
     part record;
@@ -98,11 +96,6 @@ BEGIN
                 DETAIL = format('%s of %s rows, the first with key %s.', part.op, cardinality(part.lines), quote_literal(peer_internal.key_text(part.lines[1], r.key_count))),
                 HINT = 'Was the table changed with triggers off (session_replication_role, ALTER TABLE … DISABLE TRIGGER)? The commit waits; pgpeer verify names the rows.';
         END IF;
-        IF part.op = 'DELETE' THEN
-            deleted := deleted || part.lines;
-        ELSIF part.op = 'UPDATE' THEN
-            updated_columns := updated_columns || part.column_ids;
-        END IF;
     END LOOP;
     IF parked IS NOT NULL THEN
         EXECUTE format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s', r.relation, columns_sql, columns_sql, parked);
@@ -111,7 +104,6 @@ BEGIN
     IF computed <> '{}' THEN
         PERFORM peer_internal.place_rows(r.relation_id, computed, locked_keys, merge_relation.commit_no, is_parked);
     END IF;
-    PERFORM peer_internal.verify_referenced(r.relation_id, deleted || computed, updated_columns || CASE WHEN computed = '{}' THEN '{}' ELSE peer_internal.all_columns(r.relation_id) END);
     RETURN contested;
 END
 $$;

@@ -21,7 +21,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.dirty_rows(uuid) IS 'The uncommitted changes of a relation: one per key, with the changed columns.';
 
 CREATE OR REPLACE FUNCTION peer_internal.place_rows(relation_id uuid, keys text[], locked_keys text[], commit_no bigint DEFAULT NULL, is_parked boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
     target regclass;

@@ -11,11 +11,11 @@ COMMENT ON FUNCTION peer_internal.sees(bigint[], bytea[], int, bigint, bytea) IS
 CREATE OR REPLACE FUNCTION peer_internal.writes(relation_id uuid, keys text[], commit_nos bigint[])
 RETURNS TABLE (key_text text, op text, column_ids uuid[], fields text[], unseen bytea[], commit_no bigint, lane int, seq bigint,
                rank text, digest bytea, ancestry bigint[])
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT w.key_text, s.op, s.column_ids, (string_to_array(w.line, E'\t', E'\\N'))[r.key_count + 1:], s.unseen,
+    SELECT w.key_text, s.op, s.column_ids, (peer_internal.split_line(w.line))[r.key_count + 1:], s.unseen,
            c.commit_no, c.lane, c.seq, c.rank, c.digest, c.ancestry
       FROM peer_internal.relation AS r
       JOIN peer_internal.section AS s ON s.relation_id = r.relation_id
@@ -34,7 +34,7 @@ COMMENT ON FUNCTION peer_internal.writes(uuid, text[], bigint[]) IS 'The writes 
 
 CREATE OR REPLACE FUNCTION peer_internal.row_state(relation_id uuid, keys text[], ancestry bigint[], unseen bytea[])
 RETURNS TABLE (key_text text, fields text[])
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
     WITH w AS MATERIALIZED (
         SELECT row_number() OVER () AS write_no, x.*
@@ -79,7 +79,7 @@ CREATE OR REPLACE FUNCTION peer_internal.row_json(relation_id uuid, key_text tex
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT jsonb_object_agg(c.name, peer_internal.field_json(
-               CASE WHEN c.is_key THEN (string_to_array(row_json.key_text, E'\t'))[c.ordinal + 1] ELSE row_json.fields[c.ordinal + 1] END, c.type))
+               CASE WHEN c.is_key THEN (peer_internal.split_line(row_json.key_text))[c.ordinal + 1] ELSE row_json.fields[c.ordinal + 1] END, c.type))
       FROM peer_internal.relation_column AS c
      WHERE c.relation_id = row_json.relation_id
 $$;
@@ -88,7 +88,7 @@ COMMENT ON FUNCTION peer_internal.row_json(uuid, text, text[]) IS 'A whole row a
 CREATE OR REPLACE FUNCTION peer_internal.key_json(relation_id uuid, key_text text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT jsonb_object_agg(c.name, peer_internal.field_json((string_to_array(key_json.key_text, E'\t'))[c.ordinal + 1], c.type))
+    SELECT jsonb_object_agg(c.name, peer_internal.field_json((peer_internal.split_line(key_json.key_text))[c.ordinal + 1], c.type))
       FROM peer_internal.relation_column AS c
      WHERE c.relation_id = key_json.relation_id AND c.is_key
 $$;

@@ -107,3 +107,32 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION peer_internal.verify_referenced(uuid, text[], uuid[]) IS 'Checks that no row references a row that the merge deleted, or a value that it changed.';
+
+CREATE OR REPLACE FUNCTION peer_internal.verify_commit(commit_no bigint, contested jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+BEGIN
+    -- only now, when every relation of the commit has been written: a parent may come, or go, with its children
+    FOR part IN
+        SELECT s.relation_id, s.op, s.column_ids, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
+         WHERE s.commit_no = verify_commit.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.section_no
+    LOOP
+        IF part.op = 'DELETE' THEN
+            PERFORM peer_internal.verify_referenced(part.relation_id, peer_internal.section_lines(part.data), '{}');
+        ELSE
+            PERFORM peer_internal.verify_written(part.relation_id, peer_internal.section_lines(part.data));
+            IF part.op = 'UPDATE' THEN
+                PERFORM peer_internal.verify_referenced(part.relation_id, '{}', part.column_ids);
+            END IF;
+        END IF;
+    END LOOP;
+    -- contested rows took the state of all commits: any of them may have gone, or changed in any column
+    FOR part IN SELECT x.key::uuid AS relation_id, ARRAY(SELECT jsonb_array_elements_text(x.value)) AS keys FROM jsonb_each(contested) AS x LOOP
+        PERFORM peer_internal.verify_written(part.relation_id, part.keys);
+        PERFORM peer_internal.verify_referenced(part.relation_id, part.keys, peer_internal.all_columns(part.relation_id));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.verify_commit(bigint, jsonb) IS 'Checks the constraints that a merge with triggers off does not check by itself. contested: relation id → keys.';

@@ -17,7 +17,7 @@ SQL = Path(__file__).resolve().parents[2] / "sql"
 FILES = sorted(SQL.rglob("*.sql"))
 
 # Called once per value: the planner can put these into the calling statement only if they set nothing.
-INLINED = {"escape_field", "unescape_field", "key_text", "sees"}
+INLINED = {"escape_field", "unescape_field", "split_line", "key_text", "sees"}
 
 
 def name_of(path: Path) -> str:

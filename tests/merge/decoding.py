@@ -12,6 +12,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cbor2
@@ -70,6 +71,7 @@ class Header:
     sections: tuple[Section, ...]
 
 
+@lru_cache(maxsize=4096)
 def decode_header(header: bytes) -> Header:
     """Decode a header and check every rule of its form; AssertionError when one is broken."""
     stream = io.BytesIO(header)

@@ -6,6 +6,7 @@ receive, merge. Signatures are real. A commit travels as an `Envelope`, the byte
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -35,7 +36,7 @@ class Envelope:
 
     @property
     def digest(self) -> bytes:
-        return self.decoded().digest
+        return hashlib.sha256(self.header).digest()
 
     def decoded(self) -> Header:
         return decode_header(self.header)
@@ -181,7 +182,7 @@ class Replica:
         return {bytes(digest) for (digest,) in self.execute(after, self.bundle_id)}
 
     def receive_header(self, envelope: Envelope) -> str:
-        """Hand over a commit's header: 'new', 'waiting' (a parent lacks), 'incomplete' (known, but sections lack) or 'known'."""
+        """Hand over a header: 'new', 'waiting' (for a parent), 'incomplete' (sections lack) or 'known'."""
         header = envelope.decoded()
         sections = [
             {

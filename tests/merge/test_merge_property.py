@@ -58,7 +58,7 @@ class Fleet:
             replica.connection.rollback()
             replica.execute("SELECT pg_catalog.pg_advisory_unlock_all()")
         relation, record = plan.profile.relation(number), Record()
-        first.write(plan.profile.ddl(relation))
+        first.write(plan.profile.ddl(relation), *([plan.rows(relation)] if plan.filled else []))
         first.create(f"bundle {number}", mode, [relation])
         record.gather(first)
         for replica in others:
@@ -167,7 +167,7 @@ def fleet(databases: Databases) -> Iterator[Fleet]:
 @pytest.mark.timeout(0 if DEEP else 1200)
 @seed(SEED)
 @settings(PROFILE, max_examples=EXAMPLES["auto"] * (20 if DEEP else 1))
-@given(plan=plans(40 if DEEP else 14))
+@given(plan=plans(60 if DEEP else 20))
 def test_databases_that_commit_as_changes_arrive_agree_with_each_other_and_the_oracle(
     fleet: Fleet, plan: Plan
 ) -> None:
@@ -178,6 +178,6 @@ def test_databases_that_commit_as_changes_arrive_agree_with_each_other_and_the_o
 @pytest.mark.timeout(0 if DEEP else 1200)
 @seed(SEED)
 @settings(PROFILE, max_examples=EXAMPLES["manual"] * (20 if DEEP else 1))
-@given(plan=plans(40 if DEEP else 14))
+@given(plan=plans(60 if DEEP else 20))
 def test_databases_whose_people_commit_agree_with_each_other_and_the_oracle(fleet: Fleet, plan: Plan) -> None:
     play(fleet, plan, "manual")

@@ -163,38 +163,55 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole example: how many databases, which table, which steps."""
+    """A whole example: how many databases, which table, whether it begins with rows, which steps."""
 
     databases: int
     profile: Profile
+    filled: bool
     steps: tuple[Step, ...]
+
+    def rows(self, relation: Relation) -> str:
+        """The statement that fills the table before it is tracked: every key, every other column NULL."""
+        names = ", ".join(quoted(name) for name, _ in self.profile.keys)
+        values = ", ".join(f"({', '.join(key)})" for key in self.profile.domain)
+        return f"INSERT INTO {relation.regclass} ({names}) VALUES {values}"
 
 
 PLACEHOLDER = Relation("public", "THE TABLE", (), ())
 
 
 @st.composite
-def plans(draw: st.DrawFn, most_steps: int = 14) -> Plan:
-    """Random plans. Statements speak of a placeholder table; `at_table` puts in the example's own."""
+def plans(draw: st.DrawFn, most_steps: int = 20) -> Plan:
+    """Random plans. Statements speak of a placeholder table; `at_table` puts in the example's own.
+
+    A step is drawn together with what usually follows it, so that examples are rich: a write with its commit, a
+    delivery to one or to all others.
+    """
     profile = draw(st.sampled_from(PROFILES))
-    databases = draw(st.sampled_from((2, 2, 3, 3, 4, 5)))
-    place = st.integers(0, databases - 1)
+    databases = draw(st.sampled_from((2, 3, 3, 4, 5)))
     statements = Statements(profile, PLACEHOLDER).transactions().map(tuple)
-    write = st.builds(Step, st.just("write"), place, statements=statements)
-    commit = st.builds(Step, st.sampled_from(("commit", "seal")), place)
-    send = st.builds(
-        Step,
-        st.just("send"),
-        place,
-        place,
-        order=st.integers(0, 2**16),
-        batch=st.sampled_from((100, 1, 2)),
-        whole=st.booleans(),
-    )
-    steps = draw(
-        st.lists(st.one_of(write, write, write, commit, send, send), min_size=3, max_size=most_steps)
-    )
-    return Plan(databases, profile, tuple(steps))
+    place = st.integers(0, databases - 1)
+    steps: list[Step] = []
+    size = draw(st.integers(most_steps // 3, most_steps))
+    while len(steps) < size:
+        at = draw(place)
+        what = draw(
+            st.sampled_from(("write", "write", "write commit", "write commit", "commit", "send", "send all"))
+        )
+        if "write" in what:
+            steps.append(Step("write", at, statements=draw(statements)))
+        if "commit" in what:
+            steps.append(Step(draw(st.sampled_from(("commit", "seal"))), at))
+        if "send" in what:
+            others = [to for to in range(databases) if to != at]
+            order, batch, whole = (
+                draw(st.integers(0, 2**16)),
+                draw(st.sampled_from((100, 1, 2))),
+                draw(st.booleans()),
+            )
+            for to in others if what == "send all" else [draw(st.sampled_from(others))]:
+                steps.append(Step("send", at, to, order=order, batch=batch, whole=whole))
+    return Plan(databases, profile, draw(st.booleans()), tuple(steps))
 
 
 def at_table(step: Step, relation: Relation) -> Step:

@@ -10,7 +10,9 @@ import pytest
 from fixtures.databases import Databases
 
 SQL = Path(__file__).parents[2] / "sql"
-ORDER = [line for line in (SQL / "order.txt").read_text().splitlines() if line.startswith("20_commit/schema_")]
+ORDER = [
+    line for line in (SQL / "order.txt").read_text().splitlines() if line.startswith("20_commit/schema_")
+]
 
 
 @pytest.fixture(scope="module", params=["18", "15"])

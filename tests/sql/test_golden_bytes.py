@@ -78,7 +78,21 @@ def test_sql_derives_peer_ids_and_section_ids_as_python_does(database: Database)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "plain", "\\", "\\N", "a\tb", "a\nb", "a\rb", "\\t", "\\\\t", "\\\t\\n\n\\", "\\\\\\", "ü\\ñ\t", "\x01\x08"],
+    [
+        "",
+        "plain",
+        "\\",
+        "\\N",
+        "a\tb",
+        "a\nb",
+        "a\rb",
+        "\\t",
+        "\\\\t",
+        "\\\t\\n\n\\",
+        "\\\\\\",
+        "ü\\ñ\t",
+        "\x01\x08",
+    ],
 )
 def test_a_field_survives_escaping_and_is_one_field_of_one_line(database: Database, text: str) -> None:
     connection = database.connect()
@@ -88,7 +102,9 @@ def test_a_field_survives_escaping_and_is_one_field_of_one_line(database: Databa
     assert value(connection, "SELECT peer_internal.unescape_field(%s)", field) == text
 
 
-@pytest.mark.parametrize(("data", "lines"), [("\n", [""]), ("a\n", ["a"]), ("\n\n", ["", ""]), ("a\nb\n", ["a", "b"])])
+@pytest.mark.parametrize(
+    ("data", "lines"), [("\n", [""]), ("a\n", ["a"]), ("\n\n", ["", ""]), ("a\nb\n", ["a", "b"])]
+)
 def test_a_section_is_split_into_its_lines_even_when_they_are_empty(
     database: Database, data: str, lines: list[str]
 ) -> None:

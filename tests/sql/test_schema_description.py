@@ -26,7 +26,9 @@ def refusals(db: psycopg.Connection, relation: str) -> dict[str, tuple[str, str,
 
 
 def test_every_file_of_the_description_is_loaded_at_installation() -> None:
-    assert sorted(ORDER) == sorted(f"20_commit/{path.name}" for path in (SQL / "20_commit").glob("schema_*.sql"))
+    assert sorted(ORDER) == sorted(
+        f"20_commit/{path.name}" for path in (SQL / "20_commit").glob("schema_*.sql")
+    )
 
 
 def test_a_table_made_from_its_description_has_the_same_description(db: psycopg.Connection) -> None:
@@ -48,14 +50,20 @@ def test_a_description_is_the_same_bytes_on_every_version(databases: Databases) 
         cluster, name = databases.bare(databases.cluster(version))
         with psycopg.connect(cluster.dsn(name), autocommit=True) as connection:
             # what a session prefers must not show
-            connection.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'sql_standard'")
-            connection.execute("SET quote_all_identifiers = on; SET bytea_output = 'escape'; SET search_path = shop")
+            connection.execute(
+                "SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'sql_standard'"
+            )
+            connection.execute(
+                "SET quote_all_identifiers = on; SET bytea_output = 'escape'; SET search_path = shop"
+            )
             connection.execute("CREATE SCHEMA peer; CREATE SCHEMA peer_internal")
             for file in ORDER:
                 connection.execute((SQL / file).read_text().encode())
             connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'")
             connection.execute(EVERYTHING)
-            connection.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'sql_standard'")
+            connection.execute(
+                "SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'sql_standard'"
+            )
             texts.append(one(connection, "SELECT peer_internal.describe_relation(%s::regclass)::text", BIG))
         databases.drop_named(cluster, name)
     assert texts[0] == texts[1]
@@ -83,7 +91,9 @@ def test_the_made_table_behaves_like_the_original(db: psycopg.Connection) -> Non
     for item in described:
         create(db, item)
     db.execute("INSERT INTO shop.city (id, name) VALUES (1, 'Bern')")
-    row = db.execute("SELECT ser, mood::text, price, bits::text, founded = now(), upper_name FROM shop.city").fetchone()
+    row = db.execute(
+        "SELECT ser, mood::text, price, bits::text, founded = now(), upper_name FROM shop.city"
+    ).fetchone()
     assert row is not None
     assert (row[0], row[1], str(row[2]), *row[3:]) == (1, "ok", "1.50", "10", True, "BERN")
     for statement, code in [
@@ -100,13 +110,15 @@ def test_the_made_table_behaves_like_the_original(db: psycopg.Connection) -> Non
 
 
 def test_names_of_any_characters_survive(db: psycopg.Connection) -> None:
-    name = 'a"b\'; DROP TABLE x; -- $$ ü\t\\'
+    name = "a\"b'; DROP TABLE x; -- $$ ü\t\\"
     db.execute(
-        sql.SQL("CREATE SCHEMA {0}; CREATE TABLE {0}.{0} ({0} int CONSTRAINT {1} PRIMARY KEY, CHECK ({0} > 0))").format(
-            sql.Identifier(name), sql.Identifier(name + "key")
-        )
+        sql.SQL(
+            "CREATE SCHEMA {0}; CREATE TABLE {0}.{0} ({0} int CONSTRAINT {1} PRIMARY KEY, CHECK ({0} > 0))"
+        ).format(sql.Identifier(name), sql.Identifier(name + "key"))
     )
-    relation = one(db, "SELECT c.oid::regclass::text FROM pg_class AS c WHERE relname = %s AND relkind = 'r'", name)
+    relation = one(
+        db, "SELECT c.oid::regclass::text FROM pg_class AS c WHERE relname = %s AND relkind = 'r'", name
+    )
     described = describe(db, relation)
     db.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
     assert describe(db, create(db, described)) == described
@@ -123,7 +135,11 @@ def test_names_of_any_characters_survive(db: psycopg.Connection) -> None:
         ("n int CHECK (n::regtype IS NOT NULL)", "check", "it casts to regtype"),
         ("n int CHECK ((ROW(n)::shop.pair).a > 0)", "check", "it casts to shop.pair"),
         ("n int CHECK (tableoid > 0)", "check", "it uses tableoid, which is no column of the table"),
-        ("n int GENERATED ALWAYS AS (shop.f(id)) STORED", "generated", "it uses shop.f, which is not built in"),
+        (
+            "n int GENERATED ALWAYS AS (shop.f(id)) STORED",
+            "generated",
+            "it uses shop.f, which is not built in",
+        ),
         ("n int4range, EXCLUDE USING gist (n WITH &&)", "exclusion", "exclusion constraints do not travel"),
     ],
 )
@@ -174,7 +190,9 @@ def test_a_virtual_column_becomes_a_stored_one_where_there_are_none(db: psycopg.
     described["columns"][1]["virtual"] = True
     db.execute("DROP TABLE t")
     create(db, described)
-    kind = one(db, "SELECT attgenerated::text FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'twice'")
+    kind = one(
+        db, "SELECT attgenerated::text FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'twice'"
+    )
     assert kind == ("v" if db.info.server_version >= 180000 else "s")
     assert difference(db, "t", described) is None
 
@@ -238,15 +256,26 @@ def test_an_enum_or_domain_that_differs_here_is_refused(db: psycopg.Connection) 
         ("DROP COLUMN mood", "shop.city: column mood is missing here."),
         ('ADD COLUMN "New one" int', 'shop.city: column "New one" is missing there.'),
         ("ALTER COLUMN bits TYPE bit(3)", "shop.city: column bits is of type bit(3) here and bit(2) there."),
-        ("ALTER COLUMN country TYPE varchar(9)", "shop.city: column country is of type character varying(9) here and text there."),
+        (
+            "ALTER COLUMN country TYPE varchar(9)",
+            "shop.city: column country is of type character varying(9) here and text there.",
+        ),
         ("ALTER COLUMN country SET NOT NULL", "shop.city: column country is NOT NULL only here."),
         ("ALTER COLUMN upper_name DROP EXPRESSION", "shop.city: column upper_name is generated only there."),
-        ("DROP COLUMN upper_name, ADD COLUMN upper_name text GENERATED ALWAYS AS (lower(name)) STORED",
-         "shop.city: column upper_name is generated by another expression here than there."),
-        ("DROP CONSTRAINT city_pkey, ADD PRIMARY KEY (id, ser)", "shop.city: the primary key is (id, ser) here and (id) there."),
+        (
+            "DROP COLUMN upper_name, ADD COLUMN upper_name text GENERATED ALWAYS AS (lower(name)) STORED",
+            "shop.city: column upper_name is generated by another expression here than there.",
+        ),
+        (
+            "DROP CONSTRAINT city_pkey, ADD PRIMARY KEY (id, ser)",
+            "shop.city: the primary key is (id, ser) here and (id) there.",
+        ),
         ("DROP CONSTRAINT city_pkey", "shop.city: the primary key is () here and (id) there."),
-        ("ALTER COLUMN name TYPE text COLLATE \"POSIX\"", None),
-        ("ALTER COLUMN bits DROP DEFAULT, DROP CONSTRAINT named, DROP CONSTRAINT city_name_country, DROP CONSTRAINT city_country", None),
+        ('ALTER COLUMN name TYPE text COLLATE "POSIX"', None),
+        (
+            "ALTER COLUMN bits DROP DEFAULT, DROP CONSTRAINT named, DROP CONSTRAINT city_name_country, DROP CONSTRAINT city_country",
+            None,
+        ),
         ("ADD CONSTRAINT local CHECK (id < 100), ADD UNIQUE (ser)", None),
     ],
 )
@@ -264,10 +293,13 @@ def test_the_first_difference_that_counts_is_told_in_one_sentence(
 
 
 def test_the_order_of_columns_is_no_difference_but_the_collation_of_a_key_is(db: psycopg.Connection) -> None:
-    db.execute('CREATE TABLE t (k text PRIMARY KEY, v int); CREATE TABLE u (v int, k text PRIMARY KEY)')
+    db.execute("CREATE TABLE t (k text PRIMARY KEY, v int); CREATE TABLE u (v int, k text PRIMARY KEY)")
     assert difference(db, "u", describe(db, "t")) is None
     db.execute('ALTER TABLE u ALTER COLUMN k TYPE text COLLATE "POSIX"')
-    assert difference(db, "u", describe(db, "t")) == "public.u: key column k has the collation POSIX here and default there."
+    assert (
+        difference(db, "u", describe(db, "t"))
+        == "public.u: key column k has the collation POSIX here and default there."
+    )
 
 
 @pytest.mark.parametrize(
@@ -313,7 +345,9 @@ def test_a_table_that_cannot_be_tracked_is_refused_with_a_remedy_that_works(
         assert refusals(db, "t") == {}
 
 
-@pytest.mark.parametrize("relation", ["pg_catalog.pg_class", "information_schema.tables", "peer_internal.own"])
+@pytest.mark.parametrize(
+    "relation", ["pg_catalog.pg_class", "information_schema.tables", "peer_internal.own"]
+)
 def test_tables_of_postgresql_and_of_pgpeer_are_refused(db: psycopg.Connection, relation: str) -> None:
     db.execute("CREATE TABLE peer_internal.own (id int PRIMARY KEY)")
     assert list(refusals(db, relation)) == ["PGT07"]
@@ -322,8 +356,10 @@ def test_tables_of_postgresql_and_of_pgpeer_are_refused(db: psycopg.Connection, 
 def test_common_keys_and_types_are_not_refused(db: psycopg.Connection) -> None:
     db.execute(EVERYTHING)
     assert refusals(db, BIG) == {}
-    db.execute("CREATE TABLE k (a int, b bigint, c uuid, d text, e numeric(9,2), f date, g timestamptz, h char(3), i bytea,"
-               " PRIMARY KEY (a, b, c, d, e, f, g, h, i))")
+    db.execute(
+        "CREATE TABLE k (a int, b bigint, c uuid, d text, e numeric(9,2), f date, g timestamptz, h char(3), i bytea,"
+        " PRIMARY KEY (a, b, c, d, e, f, g, h, i))"
+    )
     assert refusals(db, "k") == {}
 
 
@@ -335,8 +371,10 @@ def test_missing_rights_are_told_as_such_and_not_blamed_on_the_peer(db: psycopg.
     db.execute(SMALL)
     described = copy.deepcopy(describe(db, "shop.country"))
     described["name"] = "elsewhere"
-    db.execute("CREATE ROLE nobody_special; GRANT USAGE ON SCHEMA peer_internal TO nobody_special;"
-               "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA peer_internal TO nobody_special; SET LOCAL ROLE nobody_special")
+    db.execute(
+        "CREATE ROLE nobody_special; GRANT USAGE ON SCHEMA peer_internal TO nobody_special;"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA peer_internal TO nobody_special; SET LOCAL ROLE nobody_special"
+    )
     with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
         create(db, described)
 
@@ -345,4 +383,9 @@ def test_a_generated_column_keeps_its_column_description(db: psycopg.Connection)
     db.execute(SMALL)
     generated = column(describe(db, "shop.city"), "upper_name")
     assert generated["default"] is None
-    assert [item["k"] for item in generated["generated"]] == ["function", "punctuation", "column", "punctuation"]
+    assert [item["k"] for item in generated["generated"]] == [
+        "function",
+        "punctuation",
+        "column",
+        "punctuation",
+    ]

@@ -1,0 +1,1 @@
+"""The command `pgpeer`: one file per noun, all of them clients of the database."""

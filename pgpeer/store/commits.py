@@ -24,6 +24,7 @@ class OwnCommit:
 
     Attributes:
         position: its place in the order in which commits were merged here.
+        position_before: the place of the commit before it in its bundle; 0 for the first.
         data: its sections when it is small, else None.
     """
 
@@ -31,6 +32,7 @@ class OwnCommit:
     epoch: int
     seq: int
     position: int
+    position_before: int
     header: bytes
     section_count: int
     data: tuple[str, ...] | None
@@ -38,13 +40,14 @@ class OwnCommit:
 
 @dataclass(frozen=True, slots=True)
 class SignedCommit:
-    """A merged commit that may be sent; `data` as in `OwnCommit`."""
+    """A merged commit that may be sent; the positions and `data` are as in `OwnCommit`."""
 
     position: int
     digest: bytes
     header: bytes
     signature: bytes
     section_count: int
+    position_before: int = 0
     data: tuple[str, ...] | None = None
 
 
@@ -99,8 +102,14 @@ async def attach_signatures(
     )
 
 
-async def page(connection: Connection, bundle_id: UUID, vector: str, after: int) -> list[SignedCommit]:
-    """Give the next commits that a peer with this vector (JSON) lacks, merged here after a position."""
+async def page(
+    connection: Connection, bundle_id: UUID, vector: str, after: int
+) -> tuple[list[SignedCommit], int]:
+    """Give the next commits that a peer with this vector (JSON) lacks, merged here after a position.
+
+    Returns:
+        The commits, and the position up to which the peer lacks nothing else.
+    """
     rows = await connection.fetch(
         "SELECT * FROM peer_internal.worker_page($1, $2::jsonb, $3, $4)",
         bundle_id,
@@ -108,10 +117,12 @@ async def page(connection: Connection, bundle_id: UUID, vector: str, after: int)
         after,
         PAGE_COMMITS,
     )
-    return [
+    found = [
         SignedCommit(row["position"], row["digest"], row["header"], row["signature"], row["section_count"])
         for row in rows
+        if row["digest"] is not None
     ]
+    return found, rows[-1]["position"]
 
 
 async def section(connection: Connection, digest: bytes, section_no: int) -> bytes:
@@ -124,6 +135,14 @@ async def vector(connection: Connection, bundle_id: UUID, which: str) -> tuple[V
     """Give the version vector of what is `merged` or `stored` here."""
     text = await connection.value("SELECT peer_internal.vector_json($1, $2)", bundle_id, which)
     return vector_of(json.loads(text))
+
+
+async def is_known(connection: Connection, digest: bytes) -> bool:
+    """Tell whether a commit is here."""
+    found = await connection.value(
+        "SELECT EXISTS (SELECT FROM peer_internal.commit AS c WHERE c.digest = $1)", digest
+    )
+    return bool(found)
 
 
 async def incomplete(connection: Connection, bundle_id: UUID) -> dict[bytes, list[int]]:
@@ -218,6 +237,7 @@ def _own(row: Row) -> OwnCommit:
         row["epoch"],
         row["seq"],
         row["position"],
+        row["position_before"],
         row["header"],
         row["section_count"],
         None if data is None else tuple(data),

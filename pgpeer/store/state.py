@@ -160,6 +160,21 @@ async def begin(connection: Connection) -> Standing:
     )
 
 
+async def end(connection: Connection) -> None:
+    """The worker stops: list no links, and let writers notify again."""
+    await connection.value("SELECT peer_internal.worker_end()")
+
+
+async def set_awake(connection: Connection, awake: bool) -> int:
+    """While awake, writers do not notify. Gives a transaction id: lesser ones may not have seen the change."""
+    return int(await connection.value("SELECT peer_internal.set_worker_awake($1)", awake))
+
+
+async def oldest_transaction(connection: Connection) -> int:
+    """Give a transaction id; all lesser ones are over."""
+    return int(await connection.value("SELECT peer_internal.oldest_transaction()"))
+
+
 async def renew_epoch(connection: Connection) -> int:
     """Go on in a new epoch, which is returned; unsigned commits are authored again."""
     return int(await connection.value("SELECT peer_internal.renew_epoch()"))

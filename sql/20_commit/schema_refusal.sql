@@ -31,9 +31,12 @@ AS $$
     -- a key is known by its text on the way between peers: values that are equal must have one text
     SELECT coalesce(
         (SELECT min(CASE
-             WHEN p.contained IN ('float4'::regtype, 'float8'::regtype) THEN 'a floating-point number has more than one text for one value (0 and -0)'
-             WHEN p.contained = 'numeric'::regtype AND p.contained_modifier = -1 THEN 'a numeric without scale has more than one text for one value (1.0 and 1.00)'
-             WHEN p.contained = 'bpchar'::regtype AND p.contained_modifier = -1 THEN 'a bpchar without length has more than one text for one value'
+             WHEN p.contained IN ('float4'::regtype, 'float8'::regtype)
+             THEN 'a floating-point number has more than one text for one value (0 and -0)'
+             WHEN p.contained = 'numeric'::regtype AND p.contained_modifier = -1
+             THEN 'a numeric without scale has more than one text for one value (1.0 and 1.00)'
+             WHEN p.contained = 'bpchar'::regtype AND p.contained_modifier = -1
+             THEN 'a bpchar without length has more than one text for one value'
              WHEN p.contained = 'interval'::regtype THEN 'an interval has more than one text for one value (1 day and 24:00:00)'
              WHEN p.contained = 'jsonb'::regtype THEN 'a jsonb has more than one text for one value (1.0 and 1.00)'
              WHEN t.typtype = 'b' AND n.nspname <> 'pg_catalog' AND t.typelem = 0
@@ -99,7 +102,8 @@ BEGIN
         SELECT 'PGT05', format('%s cannot be tracked: values of column %I mean something in this database only', title, a.attname),
                format('Its type is %s.', format_type(a.atttypid, a.atttypmod)),
                format('Use another type, for example: ALTER TABLE %s ALTER COLUMN %I TYPE %s;', title, a.attname,
-                      CASE WHEN a.atttypid IN ('oid'::regtype, 'xid'::regtype, 'cid'::regtype) THEN 'bigint USING ' || quote_ident(a.attname) || '::text::bigint'
+                      CASE WHEN a.atttypid IN ('oid'::regtype, 'xid'::regtype, 'cid'::regtype)
+                           THEN 'bigint USING ' || quote_ident(a.attname) || '::text::bigint'
                            ELSE 'text' END)
           FROM pg_attribute AS a
          WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped

@@ -19,7 +19,9 @@ BEGIN
     RETURN format(' COLLATE %I.%I', reference ->> 'schema', reference ->> 'name');
 END
 $$;
-COMMENT ON FUNCTION peer_internal.collation_sql(jsonb, text) IS 'The COLLATE clause of a collation; empty for JSON null. Raises PGS04 when it does not exist here.';
+COMMENT ON FUNCTION peer_internal.collation_sql(jsonb, text) IS
+    'The COLLATE clause of a collation; empty for JSON null. '
+    'Raises PGS04 when it does not exist here.';
 
 CREATE OR REPLACE FUNCTION peer_internal.expression_sql(tokens jsonb, place text) RETURNS text
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

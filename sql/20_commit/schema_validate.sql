@@ -115,7 +115,11 @@ DECLARE
     item jsonb;
     problem text;
 BEGIN
-    IF shape ? 'type' AND shape - 'type' = '{}' THEN
+    IF shape = '{"type": "type"}' THEN
+        IF jsonb_typeof(value -> 'schema') = 'string' AND value ->> 'schema' <> 'pg_catalog'
+           AND peer_internal.is_reserved_schema(value ->> 'schema') THEN
+            PERFORM peer_internal.refuse_description('PGS02', place, format('the schema %I is reserved', value ->> 'schema'), NULL);
+        END IF;
         shape := CASE WHEN value ? 'extension' THEN '{"extension": "identifier"}' ELSE '{"schema": "identifier"}' END::jsonb
               || '{"name": "identifier", "modifier": "integer", "array": "boolean"}';
     END IF;

@@ -95,6 +95,39 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean) IS 'One attempt at merging a commit. locked: relation id → lines whose rows are locked.';
 
+CREATE OR REPLACE FUNCTION peer_internal.has_rivals(commit_no bigint) RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH seen AS MATERIALIZED (
+        SELECT c.bundle_id, peer_internal.merged_ancestry(ARRAY(SELECT p.commit_no FROM peer_internal.commit AS p WHERE p.digest = ANY (c.parents))) AS ancestry
+          FROM peer_internal.commit AS c WHERE c.commit_no = has_rivals.commit_no)
+    SELECT EXISTS (SELECT FROM seen AS s
+                     JOIN peer_internal.lane AS l ON l.bundle_id = s.bundle_id
+                     JOIN peer_internal.commit AS d ON d.bundle_id = l.bundle_id AND d.lane = l.lane AND d.state = 'merged' AND d.seq > coalesce(s.ancestry[l.lane], 0))
+        OR EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = has_rivals.commit_no AND s.unseen <> '{}')
+$$;
+COMMENT ON FUNCTION peer_internal.has_rivals(bigint) IS 'Whether there are merged commits that a commit, not merged yet, has not seen.';
+
+CREATE OR REPLACE FUNCTION peer_internal.lock_targets(commit_no bigint, wants_lines boolean) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+    lines text[];
+    locked jsonb := '{}';
+BEGIN
+    FOR part IN SELECT s.relation_id, s.op, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
+                 WHERE s.commit_no = lock_targets.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id, s.section_no LOOP
+        lines := peer_internal.lock_rows(part.relation_id, peer_internal.section_lines(part.data), CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END);
+        IF wants_lines THEN
+            locked := jsonb_set(locked, ARRAY[part.relation_id::text], coalesce(locked -> part.relation_id::text, '[]') || to_jsonb(lines));
+        END IF;
+    END LOOP;
+    RETURN locked;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.lock_targets(bigint, boolean) IS 'Locks the rows that a commit writes and that exist. Returns relation id → their lines, if wanted: they are only needed where keys are contested.';
+
 CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp SET session_replication_role = replica SET lock_timeout = '400ms'
@@ -103,6 +136,7 @@ DECLARE
     bundle record;
     part record;
     locked jsonb;
+    may_contest boolean;
     is_parked boolean := false;
     attempt int := 0;
 BEGIN
@@ -120,13 +154,12 @@ BEGIN
     LOOP
         attempt := attempt + 1;
         -- merge rule 7: lock the rows that exist, then seal what was written here (rule 11), then compare and write
-        locked := '{}';
-        FOR part IN SELECT s.relation_id, s.op, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
-                     WHERE s.commit_no = merge_commit.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id, s.section_no LOOP
-            locked := jsonb_set(locked, ARRAY[part.relation_id::text], coalesce(locked -> part.relation_id::text, '[]')
-                || to_jsonb(peer_internal.lock_rows(part.relation_id, peer_internal.section_lines(part.data), CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END)));
-        END LOOP;
+        may_contest := bundle.commit_mode = 'manual' OR peer_internal.has_rivals(merge_commit.commit_no);
+        locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest);
         IF bundle.commit_mode = 'auto' AND peer_internal.journal_numbers(bundle.bundle_id) <> '{}' THEN
+            IF NOT may_contest THEN
+                locked := peer_internal.lock_targets(merge_commit.commit_no, true);
+            END IF;
             PERFORM peer_internal.seal_bundle(bundle.bundle_id);
         END IF;
         BEGIN

@@ -1,7 +1,7 @@
 -- What the worker does with commits, in as few round trips as possible: seal and sign, send, receive and merge.
 
 CREATE OR REPLACE FUNCTION peer_internal.worker_seal(bundle_id uuid, max_bytes bigint)
-RETURNS TABLE (digest bytea, epoch bigint, seq bigint, "position" bigint, header bytea, section_count int, data text[])
+RETURNS TABLE (digest bytea, epoch bigint, seq bigint, "position" bigint, position_before bigint, header bytea, section_count int, data text[])
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -10,7 +10,9 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM peer_internal.seal_bundle(worker_seal.bundle_id);
     RETURN QUERY
-    SELECT c.digest, c.epoch, c.seq, c.position, c.header, c.section_count,
+    SELECT c.digest, c.epoch, c.seq, c.position,
+           coalesce((SELECT max(p.position) FROM peer_internal.commit AS p
+                         WHERE p.bundle_id = c.bundle_id AND p.state = 'merged' AND p.position < c.position), 0), c.header, c.section_count,
            CASE WHEN octet_length(c.header) + coalesce(d.byte_count, 0) <= worker_seal.max_bytes
                 THEN ARRAY(SELECT s.data FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no ORDER BY s.section_no) END
       FROM peer_internal.commit AS c
@@ -23,10 +25,12 @@ $$;
 COMMENT ON FUNCTION peer_internal.worker_seal(uuid, bigint) IS 'Seals a bundle and returns its commits that wait for their signature, in order, with their sections when they are small. Not flushed to disk: peer_internal.worker_sign does that.';
 
 CREATE OR REPLACE FUNCTION peer_internal.worker_unsigned(bundle_id uuid)
-RETURNS TABLE (digest bytea, epoch bigint, seq bigint, "position" bigint, header bytea, section_count int, data text[])
+RETURNS TABLE (digest bytea, epoch bigint, seq bigint, "position" bigint, position_before bigint, header bytea, section_count int, data text[])
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.digest, c.epoch, c.seq, c.position, c.header, c.section_count, NULL::text[]
+    SELECT c.digest, c.epoch, c.seq, c.position,
+           coalesce((SELECT max(p.position) FROM peer_internal.commit AS p
+                         WHERE p.bundle_id = c.bundle_id AND p.state = 'merged' AND p.position < c.position), 0), c.header, c.section_count, NULL::text[]
       FROM peer_internal.commit AS c
       JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.identity AS i ON i.public_key = a.public_key
      WHERE c.bundle_id = worker_unsigned.bundle_id AND c.signature IS NULL AND c.state = 'merged'
@@ -47,14 +51,22 @@ CREATE OR REPLACE FUNCTION peer_internal.worker_page(bundle_id uuid, vector json
 RETURNS TABLE ("position" bigint, digest bytea, header bytea, signature bytea, section_count int)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- never past an unsigned commit: the page that ends here would else skip it for good
-    SELECT p.position, p.digest, p.header, p.signature, p.section_count
-      FROM peer_internal.commits_after(worker_page.bundle_id, worker_page.vector, worker_page.after_position, worker_page.max_commits) AS p
-     WHERE p.position < coalesce((SELECT min(c.position) FROM peer_internal.commit AS c
-                                   WHERE c.bundle_id = worker_page.bundle_id AND c.signature IS NULL AND c.state = 'merged'), 9223372036854775807)
-     ORDER BY p.position
+    -- never past an unsigned commit: what comes after it would be sent, and the unsigned one then skipped for good
+    WITH border AS MATERIALIZED (
+        SELECT coalesce((SELECT min(c.position) - 1 FROM peer_internal.commit AS c
+                          WHERE c.bundle_id = worker_page.bundle_id AND c.signature IS NULL AND c.state = 'merged'),
+                        (SELECT max(c.position) FROM peer_internal.commit AS c WHERE c.bundle_id = worker_page.bundle_id AND c.state = 'merged'), 0) AS position),
+    found AS MATERIALIZED (
+        SELECT p.* FROM border AS b, peer_internal.commits_after(worker_page.bundle_id, worker_page.vector, worker_page.after_position, worker_page.max_commits) AS p
+         WHERE p.position <= b.position)
+    SELECT p.position, p.digest, p.header, p.signature, p.section_count FROM found AS p
+    UNION ALL
+    SELECT greatest(CASE WHEN (SELECT count(*) FROM found) < worker_page.max_commits THEN b.position ELSE (SELECT max(f.position) FROM found AS f) END, worker_page.after_position),
+           NULL, NULL, NULL, NULL
+      FROM border AS b
+     ORDER BY 1, 2 NULLS LAST
 $$;
-COMMENT ON FUNCTION peer_internal.worker_page(uuid, jsonb, bigint, int) IS 'The next signed merged commits that a peer with this vector lacks, parents first, up to the first unsigned one.';
+COMMENT ON FUNCTION peer_internal.worker_page(uuid, jsonb, bigint, int) IS 'The next signed merged commits that a peer with this vector lacks, parents first, up to the first unsigned one. A last row without digest tells the position up to which nothing else is lacking.';
 
 CREATE OR REPLACE FUNCTION peer_internal.vector_json(bundle_id uuid, which text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

@@ -99,3 +99,13 @@ AS $$
      WHERE m.bundle_id = u.bundle AND m.author_id = a.author_id
 $$;
 COMMENT ON FUNCTION peer_internal.worker_acknowledged(jsonb) IS 'What peers have told to be merged durably: [{bundle, peer_id, vector}].';
+
+CREATE OR REPLACE FUNCTION peer_internal.worker_end() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM peer_internal.connection;
+    UPDATE peer_internal.worker AS w SET awake = false WHERE w.awake;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.worker_end() IS 'The worker stops: its links are gone and writers notify again.';

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
+import psycopg
 import pytest
 from fixtures.databases import Database, Databases
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
@@ -33,7 +35,7 @@ PROFILE = settings(
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 
 
@@ -145,14 +147,52 @@ class Play:
 
 
 def play(fleet: Fleet, plan: Plan, mode: str) -> None:
-    """Play one example."""
-    note(f"PGPEER_SEED={SEED}, {mode} mode, {plan.databases} databases, table kind {plan.profile.name}")
-    for step in plan.steps:
-        note(f"  {step}")
+    """Play one example; when it fails, play the smallest part of it that still fails and show that."""
+    try:
+        perform(fleet, plan, mode)
+    except (AssertionError, psycopg.Error):
+        smallest = reduced(plan, lambda smaller: fails(fleet, smaller, mode))
+        note(f"PGPEER_SEED={SEED}, {mode} mode, {plan.databases} databases, table kind {plan.profile.name}")
+        note(
+            f"the table begins {'with every key' if plan.filled else 'empty'}; the smallest steps that fail:"
+        )
+        for step in smallest.steps:
+            note(f"  {step}")
+        perform(fleet, smallest, mode)
+        raise
+
+
+def perform(fleet: Fleet, plan: Plan, mode: str) -> None:
+    """Play all steps and the end."""
     play = Play(*fleet.begin(plan, mode), mode)
     for step in plan.steps:
         play.step(step)
     play.finish()
+
+
+def fails(fleet: Fleet, plan: Plan, mode: str) -> bool:
+    """Whether playing a plan fails."""
+    try:
+        perform(fleet, plan, mode)
+    except (AssertionError, psycopg.Error):
+        return True
+    return False
+
+
+def reduced(plan: Plan, still_fails: Callable[[Plan], bool], tries: int = 150) -> Plan:
+    """Leave out steps, many at a time and then one by one, as long as the plan still fails."""
+    size = max(1, len(plan.steps) // 2)
+    while size:
+        start = 0
+        while start < len(plan.steps):
+            tries -= 1
+            smaller = replace(plan, steps=plan.steps[:start] + plan.steps[start + size :])
+            if tries > 0 and still_fails(smaller):
+                plan = smaller
+            else:
+                start += size
+        size //= 2
+    return plan
 
 
 @pytest.fixture
@@ -167,7 +207,7 @@ def fleet(databases: Databases) -> Iterator[Fleet]:
 @pytest.mark.timeout(0 if DEEP else 1200)
 @seed(SEED)
 @settings(PROFILE, max_examples=EXAMPLES["auto"] * (20 if DEEP else 1))
-@given(plan=plans(60 if DEEP else 20))
+@given(plan=plans(80 if DEEP else 34))
 def test_databases_that_commit_as_changes_arrive_agree_with_each_other_and_the_oracle(
     fleet: Fleet, plan: Plan
 ) -> None:
@@ -178,6 +218,6 @@ def test_databases_that_commit_as_changes_arrive_agree_with_each_other_and_the_o
 @pytest.mark.timeout(0 if DEEP else 1200)
 @seed(SEED)
 @settings(PROFILE, max_examples=EXAMPLES["manual"] * (20 if DEEP else 1))
-@given(plan=plans(60 if DEEP else 20))
+@given(plan=plans(80 if DEEP else 34))
 def test_databases_whose_people_commit_agree_with_each_other_and_the_oracle(fleet: Fleet, plan: Plan) -> None:
     play(fleet, plan, "manual")

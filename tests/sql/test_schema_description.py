@@ -13,16 +13,7 @@ from psycopg.types.json import Jsonb
 
 from .conftest import ORDER, SQL
 from .describing import column, create, describe, difference, one, refused
-from .tables import EVERYTHING, SMALL
-
-BIG = 'shop."Große Tabelle"'
-
-
-def refusals(db: psycopg.Connection, relation: str) -> dict[str, tuple[str, str, str]]:
-    rows = db.execute(
-        "SELECT sqlstate, message, detail, hint FROM peer_internal.refusal(%s::regclass)", [relation]
-    ).fetchall()
-    return {row[0]: row[1:] for row in rows}
+from .tables import BIG, EVERYTHING, SMALL
 
 
 def test_every_file_of_the_description_is_loaded_at_installation() -> None:
@@ -152,7 +143,7 @@ def test_what_does_not_travel_is_left_out_and_named(
         "CREATE FUNCTION shop.g(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
         "CREATE OPERATOR shop.@@@ (FUNCTION = shop.g, LEFTARG = int, RIGHTARG = int)"
     )
-    db.execute(sql.SQL("CREATE TABLE t (id int PRIMARY KEY, {})").format(sql.SQL(definition)))  # type: ignore[arg-type]
+    db.execute(sql.SQL("CREATE TABLE t (id int PRIMARY KEY, {})").format(sql.SQL(definition)))
     described = describe(db, "t")
     (omission,) = described["omitted"]
     assert omission["kind"] == kind
@@ -273,7 +264,8 @@ def test_an_enum_or_domain_that_differs_here_is_refused(db: psycopg.Connection) 
         ("DROP CONSTRAINT city_pkey", "shop.city: the primary key is () here and (id) there."),
         ('ALTER COLUMN name TYPE text COLLATE "POSIX"', None),
         (
-            "ALTER COLUMN bits DROP DEFAULT, DROP CONSTRAINT named, DROP CONSTRAINT city_name_country, DROP CONSTRAINT city_country",
+            "ALTER COLUMN bits DROP DEFAULT, DROP CONSTRAINT named, DROP CONSTRAINT city_name_country,"
+            " DROP CONSTRAINT city_country",
             None,
         ),
         ("ADD CONSTRAINT local CHECK (id < 100), ADD UNIQUE (ser)", None),
@@ -302,78 +294,14 @@ def test_the_order_of_columns_is_no_difference_but_the_collation_of_a_key_is(db:
     )
 
 
-@pytest.mark.parametrize(
-    ("statement", "code", "remedy"),
-    [
-        ("CREATE TABLE t (a int, b int UNIQUE)", "PGT01", "ALTER TABLE public.t ADD PRIMARY KEY (b);"),
-        ("CREATE TABLE t (a int)", "PGT01", "ALTER TABLE public.t ADD PRIMARY KEY (…); or"),
-        ("CREATE VIEW t AS SELECT 1 AS id", "PGT02", "Track the table"),
-        ("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)", "PGT02", "Partitioned tables are not supported yet"),
-        ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)", "PGT03", "ALTER TABLE public.t SET LOGGED;"),
-        ("CREATE TEMP TABLE t (id int PRIMARY KEY)", "PGT03", "Create it as an ordinary table."),
-        ("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t)", "PGT04", "ALTER TABLE public.child NO INHERIT public.t;"),
-        ("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t PARTITION OF p DEFAULT", "PGT04",
-         "ALTER TABLE public.p DETACH PARTITION public.t;"),
-        ("CREATE TABLE t (id int PRIMARY KEY, c regclass)", "PGT05", "Use another type, for example: ALTER TABLE public.t ALTER COLUMN c TYPE text;"),
-        ("CREATE DOMAIN d AS oid[]; CREATE TABLE t (id int PRIMARY KEY, c d)", "PGT05", "Use another type"),
-        ("CREATE TYPE pair AS (a xid, b int); CREATE TABLE t (id int PRIMARY KEY, c pair[])", "PGT05", "Use another type"),
-        ("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", "PGT06", "ALTER TABLE public.t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id);"),
-        ("CREATE TABLE t (id numeric PRIMARY KEY)", "PGT08", "Use a key of integer"),
-        ("CREATE TABLE t (id jsonb PRIMARY KEY)", "PGT08", "Use a key of integer"),
-        ("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
-         "CREATE TABLE t (id text COLLATE loose PRIMARY KEY)", "PGT08", 'ALTER TABLE public.t ALTER COLUMN id TYPE text COLLATE "C";'),
-        ("CREATE TABLE t (a int, id int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY)", "PGT09", "ALTER TABLE public.t ALTER COLUMN id DROP EXPRESSION;"),
-    ],
-)  # fmt: skip
-def test_a_table_that_cannot_be_tracked_is_refused_with_a_remedy_that_works(
-    db: psycopg.Connection, statement: str, code: str, remedy: str
-) -> None:
-    try:
-        with db.transaction():
-            db.execute(statement.encode())
-    except psycopg.errors.FeatureNotSupported as error:
-        assert "ICU" in str(error)
-        pytest.skip("this PostgreSQL is built without ICU")
-    found = refusals(db, "t")
-    assert list(found) == [code]
-    message, detail, hint = found[code]
-    assert message.startswith(("public.t cannot be tracked: ", "t cannot be tracked: "))
-    assert detail
-    assert hint.startswith(remedy)
-    if hint.startswith("ALTER TABLE") and hint.endswith(";") and "…" not in hint:
-        db.execute(hint.encode())
-        assert refusals(db, "t") == {}
-
-
-@pytest.mark.parametrize(
-    "relation", ["pg_catalog.pg_class", "information_schema.tables", "peer_internal.own"]
-)
-def test_tables_of_postgresql_and_of_pgpeer_are_refused(db: psycopg.Connection, relation: str) -> None:
-    db.execute("CREATE TABLE peer_internal.own (id int PRIMARY KEY)")
-    assert list(refusals(db, relation)) == ["PGT07"]
-
-
-def test_common_keys_and_types_are_not_refused(db: psycopg.Connection) -> None:
-    db.execute(EVERYTHING)
-    assert refusals(db, BIG) == {}
-    db.execute(
-        "CREATE TABLE k (a int, b bigint, c uuid, d text, e numeric(9,2), f date, g timestamptz, h char(3), i bytea,"
-        " PRIMARY KEY (a, b, c, d, e, f, g, h, i))"
-    )
-    assert refusals(db, "k") == {}
-
-
-def test_a_relation_that_does_not_exist_is_refused(db: psycopg.Connection) -> None:
-    assert list(refusals(db, "4294967294")) == ["PGT02"]
-
-
 def test_missing_rights_are_told_as_such_and_not_blamed_on_the_peer(db: psycopg.Connection) -> None:
     db.execute(SMALL)
     described = copy.deepcopy(describe(db, "shop.country"))
     described["name"] = "elsewhere"
     db.execute(
         "CREATE ROLE nobody_special; GRANT USAGE ON SCHEMA peer_internal TO nobody_special;"
-        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA peer_internal TO nobody_special; SET LOCAL ROLE nobody_special"
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA peer_internal TO nobody_special;"
+        "SET LOCAL ROLE nobody_special"
     )
     with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
         create(db, described)

@@ -1,0 +1,294 @@
+"""Everything between this worker and one peer, over one link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Final, Literal
+from uuid import UUID, uuid4
+
+import structlog
+
+from pgpeer.commit.header import Header
+from pgpeer.commit.vector import VectorEntry
+from pgpeer.errors import LinkClosed, PgpeerError, StoreError
+from pgpeer.identity.peer_id import peer_id_from_public_key
+from pgpeer.protocol import events
+from pgpeer.store import commits
+from pgpeer.store.commits import SignedCommit
+from pgpeer.store.state import Traffic
+from pgpeer.worker import joiner
+from pgpeer.worker.conversation import Conversation
+from pgpeer.worker.feed import Feed
+from pgpeer.worker.intake import Intake
+from pgpeer.worker.office import Office
+
+STRANGER_SECONDS: Final = 10.0
+"""So long may a peer that is no member stay without presenting a good invite."""
+
+NEWS_BYTES: Final = 4096
+"""Counters are stored again when they have grown by this much."""
+
+EARLY_VECTORS: Final = 64
+
+Direction = Literal["outgoing", "incoming"]
+
+
+class Exchange:
+    """One link in use: `run` does everything until the link ends.
+
+    Args:
+        office: the worker's shared parts.
+        conversation: not started yet.
+        direction: who offered the link.
+    """
+
+    def __init__(self, office: Office, conversation: Conversation, direction: Direction) -> None:
+        self.connection_id = uuid4()
+        self.direction = direction
+        self.peer_id = ""
+        self.began = asyncio.get_running_loop().time()
+        self.authenticated: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Done when the peer has proven who it is (True), or never will (False)."""
+        self.closed: events.SessionClosed | None = None
+        self._office = office
+        self._conversation = conversation
+        self._label = ""
+        self._feeds: dict[UUID, tuple[Feed, asyncio.Task[None]]] = {}
+        self._early: dict[UUID, events.VectorReceived] = {}
+        self._asked: set[UUID] = set()
+        self._intake = Intake(
+            office.connections.store, office.merger, self._vet, conversation.grant
+        )
+        self._acknowledgements: dict[UUID, Sequence[VectorEntry]] = {}
+        self._to_acknowledge = asyncio.Event()
+        self._view_changed = asyncio.Event()
+        self._refused_authors: set[bytes] = set()
+        self._reported_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger("pgpeer.exchange")
+
+    # Called by others; none of these wait.
+
+    def push(self, bundle_id: UUID, made: Sequence[SignedCommit]) -> None:
+        """Commits of this database were signed."""
+        if bundle_id in self._feeds:
+            for commit in made:
+                self._feeds[bundle_id][0].push(commit)
+
+    def settled(self, bundle_id: UUID, vector: Sequence[VectorEntry]) -> None:
+        """Commits of peers were merged here, durably."""
+        if bundle_id in self._feeds:
+            self._acknowledgements[bundle_id] = vector
+            self._to_acknowledge.set()
+            self._feeds[bundle_id][0].look_again()
+
+    def view_changed(self) -> None:
+        """The office has a new view."""
+        self._view_changed.set()
+
+    def has_news(self) -> bool:
+        """Whether the counters have grown enough to be stored again."""
+        link = self._conversation.link
+        return abs(link.bytes_sent + link.bytes_received - self._reported_bytes) >= NEWS_BYTES
+
+    def traffic(self) -> Traffic:
+        """The counters of the link."""
+        link = self._conversation.link
+        self._reported_bytes = link.bytes_sent + link.bytes_received
+        return Traffic(self.connection_id, link.bytes_sent, link.bytes_received, self._conversation.rtt)
+
+    async def close(self, detail: str) -> None:
+        """End the link; takes about two seconds at most."""
+        await self._conversation.close(detail)
+
+    # Running.
+
+    async def run(self) -> None:
+        """Talk with the peer until the link ends.
+
+        Raises:
+            StoreError: the database is lost.
+        """
+        self._conversation.start()
+        try:
+            while self.closed is None:
+                if self._conversation.events.empty():
+                    await self._intake.flush()
+                await self._handle(await self._conversation.events.get())
+        except LinkClosed as error:
+            self.closed = events.SessionClosed(error.code, error.phase, str(error), True)
+        except PgpeerError as error:
+            if isinstance(error, StoreError) and error.code == "unreachable":
+                raise
+            await self._fail(error)
+        finally:
+            if not self.authenticated.done():
+                self.authenticated.set_result(False)
+            for task in self._tasks:
+                task.cancel()
+            await self._conversation.close("The worker ended this link.")
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _handle(self, event: events.Event) -> None:
+        match event:
+            case events.CommitReceived():
+                feed = self._feeds.get(event.bundle_id)
+                if feed is None:
+                    raise PgpeerError(
+                        "The peer sent a commit of a bundle that it does not share with this database.",
+                        code="refused_policy",
+                        phase="transfer",
+                    )
+                feed[0].received(await self._intake.take_commit(event))
+            case events.SectionReceived():
+                await self._intake.take_section(event)
+            case events.AcknowledgementReceived():
+                if event.bundle_id in self._feeds:
+                    self._feeds[event.bundle_id][0].acknowledged(event.entries)
+                    self._office.reporter.acknowledged(event.bundle_id, self.peer_id, event.entries)
+            case events.VectorReceived():
+                if event.bundle_id in self._feeds:
+                    self._feeds[event.bundle_id][0].begin(event.entries, event.partial)
+                elif len(self._early) < EARLY_VECTORS:
+                    self._early[event.bundle_id] = event
+            case events.Authenticated():
+                await self._welcome(event)
+            case events.JoinRequested():
+                bundle_id = await joiner.answer(self._office, self._conversation, self._label, event)
+                if bundle_id is not None:
+                    await self._office.look()
+                    await self._follow_view()
+            case events.JoinAccepted():
+                bundle_id = await joiner.accepted(self._office, self._conversation, event)
+                if bundle_id is not None:
+                    await self._follow_view()
+                    await self._office.check_join(bundle_id)
+            case events.JoinRefused():
+                await joiner.refused(self._office, self._conversation, event)
+            case events.RemoteError(code, phase, retryable, detail, hint):
+                error = PgpeerError(detail, code=code, phase=phase, retryable=retryable, remedy=hint)
+                await self._office.reporter.failure("peer-error", error, peer_id=self.peer_id)
+            case events.SessionSlow(phase):
+                self._log.info("the peer is slow", phase=phase)
+            case events.SessionClosed():
+                self.closed = event
+
+    async def _welcome(self, event: events.Authenticated) -> None:
+        self.peer_id = event.peer_id
+        self._label = event.label
+        view = self._office.view
+        if not view.shared_with(self.peer_id) and not view.joins_at(self.peer_id):
+            if not view.has_invites:
+                raise PgpeerError(
+                    "This peer is not known here and no invite is open.",
+                    code="refused_policy",
+                    phase="identity",
+                    remedy="Ask for an invite: SELECT peer.invite(…).",
+                )
+            self._spawn(self._dismiss_stranger())
+        self.authenticated.set_result(True)
+        path = self._conversation.link.path
+        await self._office.reporter.connected(
+            self.connection_id,
+            self.peer_id,
+            self._label,
+            self.direction,
+            [path.kind, path.engine, str(path.local_candidate), str(path.remote_candidate)],
+        )
+        await self._follow_view()
+        self._spawn(self._acknowledge())
+        self._spawn(self._watch_view())
+
+    async def _dismiss_stranger(self) -> None:
+        await asyncio.sleep(STRANGER_SECONDS)
+        if not self._office.view.shared_with(self.peer_id):
+            await self._conversation.close("No good invite was presented.")
+
+    async def _watch_view(self) -> None:
+        while True:
+            await self._view_changed.wait()
+            self._view_changed.clear()
+            await self._follow_view()
+
+    async def _follow_view(self) -> None:
+        """Begin with the bundles that are shared now, end with those that no longer are."""
+        shared = self._office.view.shared_with(self.peer_id)
+        for bundle_id in [one for one in self._feeds if one not in shared]:
+            self._feeds.pop(bundle_id)[1].cancel()
+        for bundle_id in shared:
+            if bundle_id not in self._feeds:
+                await self._begin(bundle_id)
+        await joiner.ask(self._office, self._conversation, self._asked)
+
+    async def _begin(self, bundle_id: UUID) -> None:
+        feed = Feed(bundle_id, self._conversation, self._office.connections.read)
+        self._feeds[bundle_id] = (feed, self._spawn(feed.run()))
+        early = self._early.pop(bundle_id, None)
+        if early is not None:
+            feed.begin(early.entries, early.partial)
+        read = self._office.connections.read
+        partial: Mapping[bytes, Sequence[int]] = await commits.incomplete(read, bundle_id)
+        self._intake.told_partial(set(partial))
+        stored = await commits.vector(read, bundle_id, "stored")
+        await self._conversation.send_vector(bundle_id, stored, partial)
+        merged = await commits.vector(read, bundle_id, "merged")
+        if merged:
+            await self._conversation.send_acknowledgement(bundle_id, merged)
+
+    async def _acknowledge(self) -> None:
+        while True:
+            await self._to_acknowledge.wait()
+            self._to_acknowledge.clear()
+            pending, self._acknowledgements = self._acknowledgements, {}
+            for bundle_id, vector in pending.items():
+                await self._conversation.send_acknowledgement(bundle_id, vector)
+
+    async def _vet(self, header: Header) -> bool:
+        """Whether a verified commit may be stored."""
+        if header.author == self._office.key.public_key:
+            if header.epoch == self._office.epoch and not await commits.is_known(
+                self._office.connections.read, header.digest
+            ):
+                await self._office.renew_epoch()
+            return True
+        author = peer_id_from_public_key(header.author)
+        if self._office.view.members.get(author, {}).get(header.bundle_id) != "reader":
+            return True
+        if header.author not in self._refused_authors:
+            self._refused_authors.add(header.author)
+            await self._conversation.send_error(
+                "refused_policy",
+                "transfer",
+                False,
+                f"Commits of {author} are not taken here: it may only read this bundle.",
+                "Ask the one who invited it for the role 'writer'.",
+            )
+        return False
+
+    async def _fail(self, error: PgpeerError) -> None:
+        """The peer did something that ends the link."""
+        self.closed = events.SessionClosed(error.code, error.phase, str(error), error.retryable)
+        await self._office.reporter.failure("peer-failed", error, peer_id=self.peer_id or None)
+        try:
+            await self._conversation.send_error(
+                error.code, error.phase, error.retryable, str(error), error.remedy
+            )
+        except PgpeerError:
+            pass  # the link is gone already, or was never established
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._guard(work))
+        self._tasks.add(task)
+        return task
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        """Run a part of the exchange; what it cannot do ends the link, not the worker."""
+        try:
+            await work
+        except LinkClosed:
+            pass  # the events tell
+        except PgpeerError as error:
+            if not (isinstance(error, StoreError) and error.code == "unreachable"):
+                await self._fail(error)
+            await self._conversation.close(str(error))

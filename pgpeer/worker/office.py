@@ -1,0 +1,106 @@
+"""What all parts of a running worker share, and the links that it has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pgpeer.commit.vector import VectorEntry
+from pgpeer.identity.keyfile import HeldIdentity
+from pgpeer.identity.key import PrivateKey
+from pgpeer.store import state
+from pgpeer.store.commits import SignedCommit
+from pgpeer.store.database import Connection
+from pgpeer.store.state import View
+from pgpeer.worker.merger import Merger
+from pgpeer.worker.reporter import Reporter
+from pgpeer.worker.sealer import Sealer
+
+if TYPE_CHECKING:
+    from pgpeer.worker.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The connections of a worker, so that nothing slow stands in the way of something quick.
+
+    Attributes:
+        desk: notifications, the view, events; it holds the lock of the one worker.
+        seal: seals and signatures.
+        merge: merges.
+        store: what arrives in parts.
+        read: what is sent.
+    """
+
+    desk: Connection
+    seal: Connection
+    merge: Connection
+    store: Connection
+    read: Connection
+
+
+class Office:
+    """The shared parts of one worker from its start to its end or to the loss of the database."""
+
+    def __init__(self, identity: HeldIdentity, epoch: int, connections: Connections) -> None:
+        self.identity = identity
+        self.key: PrivateKey = identity.key
+        self.epoch = epoch
+        self.connections = connections
+        self.view = View()
+        self.reporter = Reporter(connections.desk)
+        self.exchanges: dict[str, Exchange] = {}
+        self.sealer: Sealer
+        self.merger: Merger
+        self.followers: list[Callable[[], None]] = []
+        """Called when the view has changed."""
+        self._looking = asyncio.Lock()
+
+    async def look(self) -> None:
+        """Renew the view, and wake whoever has something to do."""
+        async with self._looking:
+            traffic = [one.traffic() for one in self.exchanges.values() if one.has_news()]
+            self.view = await state.look(self.connections.desk, traffic)
+        for bundle in self.view.bundles.values():
+            if bundle.has_due:
+                self.merger.wake(bundle.bundle_id)
+            if bundle.has_unsigned:
+                self.sealer.commit_notified(bundle.bundle_id)
+            if bundle.has_changes and bundle.is_auto:
+                self.sealer.look_again()
+        for follow in self.followers:
+            follow()
+        for exchange in list(self.exchanges.values()):
+            exchange.view_changed()
+
+    def publish(self, bundle_id: UUID, commits: Sequence[SignedCommit]) -> None:
+        """Send commits that were signed here to everybody who shares the bundle."""
+        for exchange in self.exchanges.values():
+            exchange.push(bundle_id, commits)
+
+    async def settled(self, bundle_id: UUID, vector: tuple[VectorEntry, ...]) -> None:
+        """Commits of peers were merged durably: acknowledge them, and pass them on."""
+        for exchange in self.exchanges.values():
+            exchange.settled(bundle_id, vector)
+        bundle = self.view.bundles.get(bundle_id)
+        if bundle is not None and bundle.is_joining:
+            await self.check_join(bundle_id)
+
+    async def check_join(self, bundle_id: UUID) -> None:
+        """Tell when a bundle that is being joined is filled."""
+        if await state.join_reached(self.connections.desk, bundle_id):
+            await self.look()
+
+    async def renew_epoch(self) -> None:
+        """An own commit came back that is not known here: the database was restored; its numbers are taken."""
+        self.epoch = await state.renew_epoch(self.connections.seal)
+        await self.reporter.event(
+            "epoch-renewed",
+            detail="A peer sent back commits of this database that were lost here, as after a restore.",
+        )
+
+
+Reload = Callable[[], Awaitable[None]]

@@ -1,0 +1,118 @@
+"""Makes commits of what users change: at once when it is little, bundled when it is much.
+
+Writers notify the worker. When notices come fast the worker says that it is awake: then writers need not
+notify, which takes a lock that all of them share, and the worker looks by itself until nothing comes any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from pgpeer.store import commits, state
+from pgpeer.store.database import Connection
+from pgpeer.store.state import View
+from pgpeer.worker.signer import Signer
+
+BUSY_NOTICES: Final = 12
+BUSY_SECONDS: Final = 0.03
+"""So many notices within so many seconds are a busy time."""
+
+SHORTEST_PAUSE: Final = 0.001
+LONGEST_PAUSE: Final = 0.2
+QUIET_SECONDS: Final = 0.04
+"""After so long without a change the worker goes to sleep again."""
+
+FIRST_AFTERLOOK: Final = 0.01
+LAST_AFTERLOOK: Final = 1.0
+"""Pauses between looks for transactions that were open when the worker went to sleep."""
+
+
+class Sealer:
+    """Seals the automatic bundles, and signs what people commit.
+
+    Args:
+        connection: used by nothing else.
+        signer: signs what is sealed.
+        view: gives the present view.
+    """
+
+    def __init__(self, connection: Connection, signer: Signer, view: Callable[[], View]) -> None:
+        self._connection = connection
+        self._signer = signer
+        self._view = view
+        self._wake = asyncio.Event()
+        self._notices: deque[float] = deque(maxlen=BUSY_NOTICES)
+        self._to_sign: set[UUID] = set()
+        self._clock = asyncio.get_running_loop().time
+
+    def journal_notified(self) -> None:
+        """A writer has changed something."""
+        self._notices.append(self._clock())
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Something may have changed."""
+        self._wake.set()
+
+    def commit_notified(self, bundle_id: UUID) -> None:
+        """Somebody has committed."""
+        self._to_sign.add(bundle_id)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            self._wake.clear()
+            await self._look()
+            if self._is_busy():
+                await self._stay_awake()
+            await self._wake.wait()
+
+    def _is_busy(self) -> bool:
+        notices = self._notices
+        return len(notices) == BUSY_NOTICES and self._clock() - notices[0] <= BUSY_SECONDS
+
+    async def _look(self) -> bool:
+        """Seal what has changed everywhere; True when something had."""
+        found = False
+        to_sign, self._to_sign = self._to_sign, set()
+        for bundle in list(self._view().bundles.values()):
+            if bundle.is_auto:
+                made = await commits.seal(self._connection, bundle.bundle_id)
+                await self._signer.sign(bundle.bundle_id, made)
+                found = found or bool(made)
+                to_sign.discard(bundle.bundle_id)
+        for bundle_id in to_sign:
+            await self._signer.sign_pending(bundle_id)
+        return found
+
+    async def _stay_awake(self) -> None:
+        """Look at short intervals while changes keep coming, then make sure that nothing was missed."""
+        await state.set_awake(self._connection, True)
+        quiet_since = self._clock()
+        while self._clock() - quiet_since < QUIET_SECONDS:
+            began = self._clock()
+            found = await self._look_everywhere()
+            ended = self._clock()
+            if found:
+                quiet_since = ended
+            await asyncio.sleep(min(max(SHORTEST_PAUSE, ended - began), LONGEST_PAUSE))
+        asleep = await state.set_awake(self._connection, False)
+        await self._look_everywhere()
+        # who began before may have read that the worker is awake, and will not notify
+        pause = FIRST_AFTERLOOK
+        while await state.oldest_transaction(self._connection) <= asleep:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_AFTERLOOK)
+            await self._look_everywhere()
+        await self._look_everywhere()
+        self._notices.clear()
+
+    async def _look_everywhere(self) -> bool:
+        """Look, also for commits of people in manual bundles: they do not notify while the worker is awake."""
+        self._to_sign.update(self._view().bundles)
+        return await self._look()

@@ -16,7 +16,8 @@ _FOLDER: Final = "identities"
 _ENDING: Final = ".identity"
 
 _PLACE: Final = """
-    SELECT s.system_identifier::text || '-' || pg_catalog.current_database() FROM pg_catalog.pg_control_system() AS s
+    SELECT s.system_identifier::text || '-' || pg_catalog.current_database()
+      FROM pg_catalog.pg_control_system() AS s
 """
 
 

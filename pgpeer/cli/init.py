@@ -12,46 +12,51 @@ from pgpeer.cli.options import Dsn, Identity, Json, required_dsn
 from pgpeer.cli.output import print_json, print_lines
 from pgpeer.config import Settings
 from pgpeer.identity.keyfile import IdentityFile
-from pgpeer.store.install import install
 
 
 def run(
     dsn: Dsn = None,
     hub: Annotated[
-        str | None, typer.Option("--hub", metavar="URL", help="The hub to meet other peers at (ws:// or wss://).")
+        str | None,
+        typer.Option("--hub", metavar="URL", help="The hub to meet other peers at (ws:// or wss://)."),
     ] = None,
     identity: Identity = None,
     label: Annotated[
-        str | None, typer.Option("--label", help="The name that other peers see; default: the database's name.")
+        str | None,
+        typer.Option("--label", help="The name that other peers see; default: the database's name."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Install pgpeer in a database, or bring it up to date; running it again is harmless.
+    """Install pgpeer in a database or upgrade it.
 
-    Makes an identity file (the private key of this database among peers, mode 0600) unless there is one. The
-    key never enters the database. No table of yours is touched.
+    Running it again is harmless. Makes an identity file (the private key of this database among peers, mode
+    0600) unless there is one. The key never enters the database. No table of yours is touched.
     """
+    from pgpeer.store.install import install  # takes half a second, which other commands need not wait
+
     address = required_dsn(dsn)
     path = choose_identity(address, identity, Settings.read())
-    # Before the key: a database that refuses pgpeer leaves no file behind.
-    report = install(address, hub=hub, label=label)
     file = IdentityFile(path)
     made = not file.exists()
     key = file.create() if made else file.load()
-    named = install(address, public_key=key.public_key)
-    actions = [*report.actions, *(action for action in named.actions if action.startswith("Set the identity"))]
+    try:
+        report = install(address, hub=hub, public_key=key.public_key, label=label)
+    except BaseException:
+        if made:  # a database that refuses pgpeer leaves no file behind
+            path.unlink()
+        raise
+    actions = list(report.actions)
     if made:
         actions.append(f"Made the identity file {path}. Keep it: it is this database's name among peers.")
     if as_json:
-        document = asdict(named) | {"state": report.state, "actions": actions, "identity": str(path)}
-        print_json(document)
+        print_json(asdict(report) | {"actions": actions, "identity": str(path)})
         return
     print_lines(actions)
     print_lines(
         [
-            f"database  {named.database}",
-            f"peer id   {named.peer_id}",
+            f"database  {report.database}",
+            f"peer id   {report.peer_id}",
             f"identity  {path}",
-            f"hub       {named.hub or 'none yet: pgpeer init --hub ws://… sets one'}",
+            f"hub       {report.hub or 'none yet: pgpeer init --hub ws://… sets one'}",
         ]
     )

@@ -15,7 +15,8 @@ Dsn = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; keys are the SQL column names.")]
 Bundle = Annotated[
-    str | None, typer.Argument(metavar="[BUNDLE]", help="Name of the bundle; may be left out if there is one.")
+    str | None,
+    typer.Argument(metavar="BUNDLE", help="Name of the bundle; may be left out if there is one."),
 ]
 Identity = Annotated[
     Path | None,

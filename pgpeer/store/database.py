@@ -151,4 +151,4 @@ def _address(dsn: str) -> str:
     understood = {name: value for name, value in words.items() if name in _UNDERSTOOD}
     if "options" in words:
         understood["options"] = words["options"]
-    return "postgresql:///?" + urlencode(understood)
+    return "postgresql://?" + urlencode(understood)

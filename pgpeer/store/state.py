@@ -148,6 +148,20 @@ async def take_lock(connection: Connection) -> None:
         )
 
 
+async def prepare_for_merging(connection: Connection) -> None:
+    """Make a connection one that merges only: its writes fire no triggers, as merges need.
+
+    Merging sets this for itself. But a change of the setting makes PostgreSQL plan all statements of the
+    connection again, which costs more than the merge of a small commit.
+    """
+    try:
+        await connection.value("SELECT set_config('session_replication_role', 'replica', false)")
+    except StoreError as error:
+        if error.sqlstate != "42501":
+            raise
+        # without the right the commits are held with that reason, and peer.problem tells
+
+
 async def begin(connection: Connection) -> Standing:
     """Clear what an earlier worker left and give who this database is."""
     found = json.loads(await connection.value("SELECT peer_internal.worker_begin()"))
@@ -166,7 +180,7 @@ async def end(connection: Connection) -> None:
 
 
 async def set_awake(connection: Connection, awake: bool) -> int:
-    """While awake, writers do not notify. Gives a transaction id: lesser ones may not have seen the change."""
+    """While awake, writers do not notify. Gives a transaction id; lesser ones may not have seen it."""
     return int(await connection.value("SELECT peer_internal.set_worker_awake($1)", awake))
 
 

@@ -1,0 +1,1 @@
+"""The caretaker of one database: seals, signs, sends, receives, merges, and reports."""

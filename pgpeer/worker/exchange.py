@@ -57,9 +57,7 @@ class Exchange:
         self._feeds: dict[UUID, tuple[Feed, asyncio.Task[None]]] = {}
         self._early: dict[UUID, events.VectorReceived] = {}
         self._asked: set[UUID] = set()
-        self._intake = Intake(
-            office.connections.store, office.merger, self._vet, conversation.grant
-        )
+        self._intake = Intake(office.connections.store, office.merger, self._vet, conversation.grant)
         self._acknowledgements: dict[UUID, Sequence[VectorEntry]] = {}
         self._to_acknowledge = asyncio.Event()
         self._view_changed = asyncio.Event()
@@ -172,7 +170,7 @@ class Exchange:
             case events.SessionSlow(phase):
                 self._log.info("the peer is slow", phase=phase)
             case events.SessionClosed():
-                self.closed = event
+                self.closed = self.closed or event
 
     async def _welcome(self, event: events.Authenticated) -> None:
         self.peer_id = event.peer_id

@@ -1,4 +1,4 @@
-"""Takes commits from one peer: verifies them, stores small ones whole and in batches, large ones bit by bit."""
+"""Takes commits from one peer: verifies them, stores small ones in batches and large ones bit by bit."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ class Intake:
         grant: gives credit back to the peer.
     """
 
-    def __init__(
-        self, store: Connection, merger: Merger, vet: Vet, grant: Callable[[int], None]
-    ) -> None:
+    def __init__(self, store: Connection, merger: Merger, vet: Vet, grant: Callable[[int], None]) -> None:
         self._store = store
         self._merger = merger
         self._vet = vet
@@ -117,7 +115,9 @@ class Intake:
             if event.commit_digest != arriving.digest or event.section_no != len(arriving.data) + 1:
                 raise RemoteProtocolError("A section came out of order.", phase="transfer")
             if len(event.data) != arriving.header.sections[len(arriving.data)].byte_count:
-                raise RemoteProtocolError("A section has another size than its commit says.", phase="transfer")
+                raise RemoteProtocolError(
+                    "A section has another size than its commit says.", phase="transfer"
+                )
             arriving.data.append(_text(event.data))
             arriving.credit += event.credit
             await self._complete()
@@ -129,9 +129,7 @@ class Intake:
             if event.section_no > len(header.sections):
                 raise RemoteProtocolError("A commit has fewer sections than were sent.", phase="transfer")
             await self._blame(
-                commits.receive_section(
-                    self._store, event.commit_digest, event.section_no, _text(event.data)
-                )
+                commits.receive_section(self._store, event.commit_digest, event.section_no, _text(event.data))
             )
             if event.section_no == len(header.sections):
                 self._merger.wake(header.bundle_id)

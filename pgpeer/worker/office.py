@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
-from pgpeer.identity.keyfile import HeldIdentity
 from pgpeer.identity.key import PrivateKey
+from pgpeer.identity.keyfile import HeldIdentity
 from pgpeer.store import state
 from pgpeer.store.commits import SignedCommit
 from pgpeer.store.database import Connection
@@ -95,7 +95,7 @@ class Office:
             await self.look()
 
     async def renew_epoch(self) -> None:
-        """An own commit came back that is not known here: the database was restored; its numbers are taken."""
+        """An own commit came back that is not known here: the database was restored, its numbers are used."""
         self.epoch = await state.renew_epoch(self.connections.seal)
         await self.reporter.event(
             "epoch-renewed",

@@ -1,7 +1,7 @@
 """Makes commits of what users change: at once when it is little, bundled when it is much.
 
 Writers notify the worker. When notices come fast the worker says that it is awake: then writers need not
-notify, which takes a lock that all of them share, and the worker looks by itself until nothing comes any more.
+notify, which takes a lock that all of them share, and the worker looks by itself until nothing comes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
+from pgpeer.errors import StoreError
 from pgpeer.store import commits, state
-from pgpeer.store.database import Connection
-from pgpeer.store.state import View
+from pgpeer.store.database import YIELDED_STATES, Connection
+from pgpeer.store.state import BundleState, View
+from pgpeer.worker.reporter import Reporter
 from pgpeer.worker.signer import Signer
 
 BUSY_NOTICES: Final = 12
@@ -25,6 +27,9 @@ SHORTEST_PAUSE: Final = 0.001
 LONGEST_PAUSE: Final = 0.2
 QUIET_SECONDS: Final = 0.04
 """After so long without a change the worker goes to sleep again."""
+
+LOCK_PAUSE: Final = 0.05
+"""After a deadlock with a user the worker waits this long."""
 
 FIRST_AFTERLOOK: Final = 0.01
 LAST_AFTERLOOK: Final = 1.0
@@ -37,13 +42,18 @@ class Sealer:
     Args:
         connection: used by nothing else.
         signer: signs what is sealed.
+        reporter: is told when a bundle cannot be sealed.
         view: gives the present view.
     """
 
-    def __init__(self, connection: Connection, signer: Signer, view: Callable[[], View]) -> None:
+    def __init__(
+        self, connection: Connection, signer: Signer, reporter: Reporter, view: Callable[[], View]
+    ) -> None:
         self._connection = connection
         self._signer = signer
+        self._reporter = reporter
         self._view = view
+        self._stopping = False
         self._wake = asyncio.Event()
         self._notices: deque[float] = deque(maxlen=BUSY_NOTICES)
         self._to_sign: set[UUID] = set()
@@ -63,9 +73,19 @@ class Sealer:
         self._to_sign.add(bundle_id)
         self._wake.set()
 
+    def stop(self) -> None:
+        """Let `run` return as soon as it has finished what it does."""
+        self._stopping = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
+        """Work until stopped or cancelled.
+
+        Raises:
+            StoreError: the database is lost.
+            IdentityError: the ledger of signatures cannot be written.
+        """
+        while not self._stopping:
             self._wake.clear()
             await self._look()
             if self._is_busy():
@@ -82,19 +102,40 @@ class Sealer:
         to_sign, self._to_sign = self._to_sign, set()
         for bundle in list(self._view().bundles.values()):
             if bundle.is_auto:
-                made = await commits.seal(self._connection, bundle.bundle_id)
-                await self._signer.sign(bundle.bundle_id, made)
-                found = found or bool(made)
+                found = await self._seal(bundle) or found
                 to_sign.discard(bundle.bundle_id)
         for bundle_id in to_sign:
             await self._signer.sign_pending(bundle_id)
         return found
 
+    async def _seal(self, bundle: BundleState) -> bool:
+        """Seal one bundle; True when something had changed."""
+        subject = str(bundle.bundle_id)
+        try:
+            made = await commits.seal(self._connection, bundle.bundle_id)
+        except StoreError as error:
+            if error.code == "unreachable":
+                raise
+            if error.sqlstate in YIELDED_STATES:
+                asyncio.get_running_loop().call_later(LOCK_PAUSE, self._wake.set)
+            else:
+                await self._reporter.problem(
+                    "seal_failed",
+                    subject,
+                    f"Changes in bundle {bundle.name!r} cannot be committed: {error}",
+                    error.remedy or "The changes stay where they are; the worker tries again.",
+                    bundle.bundle_id,
+                )
+            return False
+        await self._reporter.solved("seal_failed", subject)
+        await self._signer.sign(bundle.bundle_id, made)
+        return bool(made)
+
     async def _stay_awake(self) -> None:
         """Look at short intervals while changes keep coming, then make sure that nothing was missed."""
         await state.set_awake(self._connection, True)
         quiet_since = self._clock()
-        while self._clock() - quiet_since < QUIET_SECONDS:
+        while self._clock() - quiet_since < QUIET_SECONDS and not self._stopping:
             began = self._clock()
             found = await self._look_everywhere()
             ended = self._clock()
@@ -105,7 +146,7 @@ class Sealer:
         await self._look_everywhere()
         # who began before may have read that the worker is awake, and will not notify
         pause = FIRST_AFTERLOOK
-        while await state.oldest_transaction(self._connection) <= asleep:
+        while await state.oldest_transaction(self._connection) <= asleep and not self._stopping:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_AFTERLOOK)
             await self._look_everywhere()
@@ -113,6 +154,6 @@ class Sealer:
         self._notices.clear()
 
     async def _look_everywhere(self) -> bool:
-        """Look, also for commits of people in manual bundles: they do not notify while the worker is awake."""
+        """Look, also for commits of people: these do not notify while the worker is awake."""
         self._to_sign.update(self._view().bundles)
         return await self._look()

@@ -165,7 +165,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.become_head(bigint) IS 'A merged commit takes the place of its parents among the heads.';
 
 CREATE OR REPLACE FUNCTION peer_internal.seal_bundle(bundle_id uuid, message text DEFAULT NULL, only_relation uuid DEFAULT NULL) RETURNS bytea
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     new_no bigint;
@@ -183,6 +183,7 @@ BEGIN
     PERFORM peer_internal.enter_bundle(seal_bundle.bundle_id);
     new_no := nextval(pg_get_serial_sequence('peer_internal.commit', 'commit_no'));
     IF NOT peer_internal.seal_sections(seal_bundle.bundle_id, new_no, only_relation) THEN
+        PERFORM peer_internal.settle_clean(seal_bundle.bundle_id);
         RETURN NULL;
     END IF;
     own_lane := peer_internal.own_lane(seal_bundle.bundle_id);
@@ -212,6 +213,7 @@ BEGIN
     IF sections.has_unseen THEN
         PERFORM peer_internal.settle_unseen(new_no);
     END IF;
+    PERFORM peer_internal.settle_clean(seal_bundle.bundle_id);
     PERFORM peer_internal.settle_conflicts(new_no);
     -- what stood in the way of a held commit may be gone
     UPDATE peer_internal.commit AS c SET retry_at = clock_timestamp()

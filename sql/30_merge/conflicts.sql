@@ -18,7 +18,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.conflict_id(uuid, uuid, bytea, bytea, text) IS 'The id of a conflict, the same on every member.';
 
 CREATE OR REPLACE FUNCTION peer_internal.settle_conflicts(commit_no bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
 AS $$
 DECLARE
     c peer_internal.commit;
@@ -53,7 +53,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.settle_conflicts(bigint) IS 'What a commit does to the conflicts that stand: those that it has seen both sides of are resolved, those that it continues one side of are superseded.';
 
 CREATE OR REPLACE FUNCTION peer_internal.find_conflicts(commit_no bigint, relation_id uuid, keys text[], rivals bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
 AS $$
 DECLARE
     pair record;

@@ -184,7 +184,7 @@ COMMENT ON FUNCTION peer_internal.merge_commit(bigint) IS 'Merges one complete c
 
 CREATE OR REPLACE FUNCTION peer_internal.merge_next(bundle_id uuid, max_commits int DEFAULT 100)
 RETURNS TABLE (digest bytea, outcome text, detail text)
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     c peer_internal.commit;

@@ -27,7 +27,7 @@ $$;
 COMMENT ON FUNCTION peer_internal.rivals(bigint) IS 'The merged commits that a commit has not seen.';
 
 CREATE OR REPLACE FUNCTION peer_internal.contested_keys(commit_no bigint, relation_id uuid, rivals bigint[]) RETURNS text[]
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
 AS $$
     SELECT coalesce(array_agg(DISTINCT w.key_text), '{}')
       FROM peer_internal.section AS s

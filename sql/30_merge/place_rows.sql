@@ -85,13 +85,54 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.raise_raced(regclass) IS 'Sends the merge round its loop again (merge rule 7). Never reaches a user.';
 
+CREATE OR REPLACE FUNCTION peer_internal.uncover_rows(relation_id uuid, keys text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET session_replication_role = replica
+AS $$
+DECLARE
+    locked_keys text[];
+    attempt int := 0;
+BEGIN
+    DELETE FROM peer_internal.unseen AS u WHERE u.relation_id = uncover_rows.relation_id AND u.key_text = ANY (keys);
+    LOOP
+        locked_keys := peer_internal.lock_rows(uncover_rows.relation_id, keys, 'delete');
+        BEGIN
+            PERFORM peer_internal.place_rows(uncover_rows.relation_id, keys, locked_keys);
+            RETURN;
+        EXCEPTION WHEN SQLSTATE 'PGM90' THEN
+            attempt := attempt + 1;
+            IF attempt > 100 THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.uncover_rows(uuid, text[]) IS 'Gives rows whose uncommitted work is gone the state that all merged commits give them.';
+
+CREATE OR REPLACE FUNCTION peer_internal.settle_clean(bundle_id uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+BEGIN
+    FOR part IN
+        SELECT r.relation_id, array_agg(DISTINCT u.key_text) AS keys
+          FROM peer_internal.relation AS r JOIN peer_internal.unseen AS u USING (relation_id)
+         WHERE r.bundle_id = settle_clean.bundle_id AND r.is_tracked
+           AND u.key_text NOT IN (SELECT d.key_text FROM peer_internal.dirty_rows(r.relation_id) AS d)
+         GROUP BY r.relation_id
+    LOOP
+        PERFORM peer_internal.uncover_rows(part.relation_id, part.keys);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.settle_clean(uuid) IS 'Rows whose uncommitted work was taken back (an insert deleted again) show what others did to them meanwhile.';
+
 CREATE OR REPLACE FUNCTION peer_internal.settle_unseen(commit_no bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET session_replication_role = replica
 AS $$
 DECLARE
     part record;
-    locked_keys text[];
-    attempt int := 0;
 BEGIN
     FOR part IN
         SELECT s.relation_id, r.bundle_id, array_agg(DISTINCT k.key_text) AS keys, array_agg(DISTINCT c.commit_no) AS rivals
@@ -102,19 +143,7 @@ BEGIN
          WHERE s.commit_no = settle_unseen.commit_no AND s.unseen <> '{}'
          GROUP BY s.relation_id, r.bundle_id
     LOOP
-        DELETE FROM peer_internal.unseen AS u WHERE u.relation_id = part.relation_id AND u.key_text = ANY (part.keys);
-        LOOP
-            locked_keys := peer_internal.lock_rows(part.relation_id, part.keys, 'delete');
-            BEGIN
-                PERFORM peer_internal.place_rows(part.relation_id, part.keys, locked_keys);
-                EXIT;
-            EXCEPTION WHEN SQLSTATE 'PGM90' THEN
-                attempt := attempt + 1;
-                IF attempt > 100 THEN
-                    RAISE;
-                END IF;
-            END;
-        END LOOP;
+        PERFORM peer_internal.uncover_rows(part.relation_id, part.keys);
         PERFORM peer_internal.find_conflicts(settle_unseen.commit_no, part.relation_id, part.keys, part.rivals);
     END LOOP;
 END

@@ -1,4 +1,6 @@
 -- The state of rows as a function of a set of commits (merge rules 1 to 3), computed from the retained sections.
+-- Lines unpacked from sections have no statistics: nested loops over them would be quadratic, so they are switched off, and
+-- with them JIT, which the planner's penalty for what is switched off would call for (seconds of compilation).
 
 CREATE OR REPLACE FUNCTION peer_internal.sees(ancestry bigint[], unseen bytea[], lane int, seq bigint, digest bytea) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -34,7 +36,7 @@ COMMENT ON FUNCTION peer_internal.writes(uuid, text[], bigint[]) IS 'The writes 
 
 CREATE OR REPLACE FUNCTION peer_internal.row_state(relation_id uuid, keys text[], ancestry bigint[], unseen bytea[])
 RETURNS TABLE (key_text text, fields text[])
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
 AS $$
     WITH w AS MATERIALIZED (
         SELECT row_number() OVER () AS write_no, x.*

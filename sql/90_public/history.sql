@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION peer.status(bundle text)
 RETURNS TABLE (relation regclass, key jsonb, operation text, columns text[], staged boolean)
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT r.relation, peer_internal.key_json(r.relation_id, d.key_text), d.op,
            ARRAY(SELECT c.name FROM peer_internal.relation_column AS c
@@ -17,7 +17,7 @@ COMMENT ON FUNCTION peer.status(text) IS 'The uncommitted changes of a bundle, o
 
 CREATE OR REPLACE FUNCTION peer.log(bundle text)
 RETURNS TABLE (commit_id text, author text, author_label text, seq bigint, committed_at timestamptz, message text, parents text[], row_count bigint, signed boolean)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT c.commit_id, a.peer_id, a.label, c.seq, peer_internal.hlc_time(c.hlc), c.message,
            ARRAY(SELECT peer_internal.commit_id(p.digest) FROM unnest(c.parents) AS p(digest) ORDER BY p.digest), c.row_count, c.signature IS NOT NULL
@@ -29,7 +29,7 @@ COMMENT ON FUNCTION peer.log(text) IS 'The commits of a bundle that are merged h
 
 CREATE OR REPLACE FUNCTION peer.show(bundle text, commit_id text)
 RETURNS TABLE (relation regclass, key jsonb, operation text, column_name text, old_value jsonb, new_value jsonb)
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     target uuid := peer_internal.bundle_id(show.bundle);
@@ -74,7 +74,7 @@ COMMENT ON FUNCTION peer.show(text, text) IS 'What a commit wrote: one row per w
 
 CREATE OR REPLACE FUNCTION peer.diff(bundle text, from_commit text DEFAULT 'HEAD', to_commit text DEFAULT 'WORKING')
 RETURNS TABLE (relation regclass, key jsonb, operation text, column_name text, old_value jsonb, new_value jsonb)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     target uuid := peer_internal.bundle_id(diff.bundle);
@@ -103,7 +103,7 @@ $$;
 COMMENT ON FUNCTION peer.diff(text, text, text) IS 'What differs between two states of a bundle: commits, HEAD, or WORKING (with uncommitted changes). One row per changed cell; for rows that appear or vanish one with the whole row.';
 
 CREATE OR REPLACE FUNCTION peer.state_hash(bundle text) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT encode(sha256(coalesce(string_agg(uuid_send(r.relation_id) || peer_internal.relation_hash(r.relation_id), '' ORDER BY r.relation_id), '')), 'hex')
       FROM (SELECT peer_internal.bundle_id(state_hash.bundle) AS bundle_id) AS b

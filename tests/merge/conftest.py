@@ -15,7 +15,7 @@ def world(make_database: Callable[..., Any]) -> Iterator[Callable[..., World]]:
     """A factory of worlds: `world()` is alice and bob with the table `note` in an auto bundle."""
     made: list[World] = []
 
-    def make(*arguments: Any, **options: Any) -> World:  # noqa: ANN401
+    def make(*arguments: Any, **options: Any) -> World:
         made.append(World(make_database, *arguments, **options))
         return made[-1]
 

@@ -114,7 +114,7 @@ def decode_section_header(value: dict[str, Any]) -> Section:
     return Section(value["op"], relation, columns, value["rows"], value["bytes"], digest, unseen)
 
 
-def link(value: Any, prefix: bytes) -> bytes:  # noqa: ANN401
+def link(value: Any, prefix: bytes) -> bytes:
     """The digest in a tag-42 link."""
     assert isinstance(value, cbor2.CBORTag)
     assert value.tag == 42

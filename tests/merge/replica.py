@@ -97,7 +97,7 @@ class Replica:
         cursor = self.connection.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
 
-    def value(self, statement: str, *values: object) -> Any:  # noqa: ANN401
+    def value(self, statement: str, *values: object) -> Any:
         """The only value of the only row."""
         ((value,),) = self.execute(statement, *values)
         return value
@@ -314,7 +314,7 @@ def uncopy(field: str) -> str:
     return re.sub(r"\\(.)", lambda match: COPY_ESCAPES.get(match[1], match[1]), field, flags=re.DOTALL)
 
 
-def copy_text(value: Any) -> str:  # noqa: ANN401
+def copy_text(value: Any) -> str:
     """A JSON scalar (numbers were kept as text) as the COPY text of its column."""
     if isinstance(value, bool):
         return "t" if value else "f"

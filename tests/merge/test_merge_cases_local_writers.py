@@ -265,3 +265,16 @@ def test_a_row_inserted_here_and_there_before_a_commit_conflicts(world: MakeWorl
     w.exchange()
     (conflict,) = bob.conflicts(NOTE).values()
     assert (conflict.kind, conflict.winning_value, conflict.losing_value) == ("insert_insert", "alice", "bob")
+
+
+def test_an_insert_that_is_taken_back_uncovers_the_row_of_others(world: MakeWorld) -> None:
+    w = world(mode="manual")
+    alice, bob = w.replicas
+    theirs = w.commit(bob, "INSERT INTO public.note VALUES (1, 'bob', 'b')")
+    alice.write("INSERT INTO public.note VALUES (1, 'alice', 'a')")
+    w.show(alice, theirs)
+    alice.write("DELETE FROM public.note")
+    alice.commit()
+    alice.merge()
+    w.record.check(alice, w.relations)
+    w.exchange()

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 Description = dict[str, Any]
 
 
-def one(db: psycopg.Connection, statement: str, *parameters: object) -> Any:  # noqa: ANN401
+def one(db: psycopg.Connection, statement: str, *parameters: object) -> Any:
     """The only value of a query."""
     row = db.execute(statement, parameters).fetchone()
     assert row is not None

@@ -389,7 +389,7 @@ def test_no_order_of_allowed_tokens_does_harm(db: psycopg.Connection, city: dict
     assert not all(made)
 
 
-def _at(document: object, path: Path) -> Any:  # noqa: ANN401
+def _at(document: object, path: Path) -> Any:
     at: Any = document
     for step in path:
         at = at[step]

@@ -1,0 +1,414 @@
+"""Makes links to the peers that this database shares something with, as long as they are online.
+
+The peer with the lower id offers at once; the other one does so a moment later if nothing came, so that a
+link that only one side knows to be dead is replaced. Who wants to join offers at once. Of two offers that
+cross, the one of the lower id counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from pgpeer.errors import HubError, PgpeerError, RemoteProtocolError, StoreError, TransportError
+from pgpeer.signaling.backoff import next_delay
+from pgpeer.signaling.signal import (
+    LIFETIME_SECONDS,
+    ReplayGuard,
+    Signal,
+    SignalKind,
+    read_signal,
+    sign_signal,
+)
+from pgpeer.transport import webrtc
+from pgpeer.transport.hub_events import SignalReceived
+from pgpeer.transport.ice import IceServer, IceSettings
+from pgpeer.transport.webrtc import WebRTCLink
+from pgpeer.worker.clock import unix_time
+from pgpeer.worker.conversation import Conversation
+from pgpeer.worker.exchange import Direction, Exchange
+from pgpeer.worker.hubs import Hubs
+from pgpeer.worker.office import Office
+
+GRACE_SECONDS: Final = 1.5
+"""So long the peer with the higher id waits for an offer before it makes one itself."""
+
+ANSWER_SECONDS: Final = 10.0
+"""So long an offer waits for its answer."""
+
+FRESH_SECONDS: Final = 5.0
+"""Two links younger than this are the result of crossed offers, not of a loss that one side has not seen."""
+
+STEADY_SECONDS: Final = 10.0
+OFFERS_AT_ONCE: Final = 32
+CLOSE_SECONDS: Final = 3.0
+
+
+@dataclass(slots=True)
+class Contact:
+    """What is known about reaching one peer.
+
+    Attributes:
+        hubs: where it is online.
+        attempt: the offer or answer under way.
+        is_offering: whether that is an offer of ours.
+        failures: how often connecting has failed since it worked last.
+        timer: when to try next.
+    """
+
+    hubs: set[str] = field(default_factory=set)
+    attempt: asyncio.Task[None] | None = None
+    is_offering: bool = False
+    failures: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class Linker:
+    """Links this worker to peers; what happens on a link is the business of its `Exchange`."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self.hubs = Hubs(office, self)
+        self._contacts: dict[str, Contact] = {}
+        self._answers: dict[str, tuple[str, asyncio.Future[str]]] = {}
+        self._guard = ReplayGuard()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._random = random.Random()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._last_look = -1.0
+        self._log = structlog.get_logger("pgpeer.linker")
+        office.followers.append(self.follow_view)
+
+    # What the hubs and the office tell.
+
+    def follow_view(self) -> None:
+        """The office has a new view."""
+        view = self._office.view
+        wanted = {one for one in view.members if view.shared_with(one)} | {one.inviter for one in view.joins}
+        self.hubs.watch(wanted)
+        for peer_id in wanted:
+            self._contacts.setdefault(peer_id, Contact())
+            self._consider(peer_id)
+        for peer_id in [one for one in self._contacts if one not in wanted]:
+            contact = self._contacts[peer_id]
+            if contact.timer is not None:
+                contact.timer.cancel()
+            if contact.attempt is None and peer_id not in self._office.exchanges:
+                del self._contacts[peer_id]
+
+    def peer_online(self, url: str, peer_id: str) -> None:
+        """See `Audience`."""
+        contact = self._contacts.setdefault(peer_id, Contact())
+        if url not in contact.hubs:
+            contact.hubs.add(url)
+            contact.failures = 0
+        self._consider(peer_id)
+
+    def peer_offline(self, url: str, peer_id: str) -> None:
+        """See `Audience`."""
+        if peer_id in self._contacts:
+            self._contacts[peer_id].hubs.discard(url)
+
+    def hub_lost(self, url: str) -> None:
+        """See `Audience`."""
+        for contact in self._contacts.values():
+            contact.hubs.discard(url)
+
+    def signal(self, url: str, signal: SignalReceived) -> None:
+        """See `Audience`."""
+        self._spawn(self._take_signal(url, signal))
+
+    async def close(self, detail: str) -> None:
+        """Make no more links and end those that are; takes about three seconds at most."""
+        self._stopping = True
+        for contact in self._contacts.values():
+            if contact.timer is not None:
+                contact.timer.cancel()
+            if contact.attempt is not None:
+                contact.attempt.cancel()
+        closing = [self._loop.create_task(one.close(detail)) for one in self._office.exchanges.values()]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+        tasks = list(self._tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS / 3)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CLOSE_SECONDS / 3)
+
+    # When to try.
+
+    def _consider(self, peer_id: str) -> None:
+        """Begin or plan an attempt when a link is wanted and there is none."""
+        contact = self._contacts[peer_id]
+        if self._is_content(peer_id, contact) or contact.timer is not None:
+            return
+        delay = self._random.uniform(0.0, 0.05)
+        if contact.failures:
+            delay = next_delay(
+                contact.failures - 1, self._random.random(), longest=self._office.view.reconnect_delay_max
+            )
+        if not self._office.view.joins_at(peer_id) and self._office.key.peer_id > peer_id:
+            delay += GRACE_SECONDS
+        contact.timer = self._loop.call_later(delay, self._begin_offer, peer_id)
+
+    def _is_content(self, peer_id: str, contact: Contact) -> bool:
+        """Whether nothing is to be done about a peer now."""
+        view = self._office.view
+        return (
+            self._stopping
+            or not contact.hubs
+            or contact.attempt is not None
+            or peer_id in self._office.exchanges
+            or not (view.shared_with(peer_id) or view.joins_at(peer_id))
+        )
+
+    def _begin_offer(self, peer_id: str) -> None:
+        contact = self._contacts[peer_id]
+        contact.timer = None
+        if not self._is_content(peer_id, contact):
+            url = next((one for one in self._office.view.hubs if one in contact.hubs), None)
+            if url is not None:
+                self._attempt(peer_id, contact, self._offer(url, peer_id), is_offering=True)
+
+    def _attempt(
+        self, peer_id: str, contact: Contact, work: Coroutine[None, None, None], *, is_offering: bool
+    ) -> None:
+        contact.is_offering = is_offering
+        contact.attempt = task = self._spawn(self._try(peer_id, work))
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if contact.attempt is task:
+                contact.attempt = None
+                if peer_id in self._contacts:
+                    self._consider(peer_id)
+
+        task.add_done_callback(ended)
+
+    async def _try(self, peer_id: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except (TransportError, HubError, RemoteProtocolError) as error:
+            await self._failed(peer_id, error)
+        except StoreError:
+            pass  # whoever watches the connections ends the worker's shift
+
+    async def _failed(self, peer_id: str, error: PgpeerError) -> None:
+        contact = self._contacts.setdefault(peer_id, Contact())
+        contact.failures += 1
+        reporter = self._office.reporter
+        await reporter.failure("connect-failed", error, peer_id=peer_id)
+        if error.phase in ("ice", "dtls"):
+            await reporter.problem(
+                "peer_unreachable", peer_id, f"Peer {peer_id} cannot be reached: {error}", error.remedy
+            )
+
+    # Offers and answers.
+
+    async def _offer(self, url: str, peer_id: str) -> None:
+        view = self._office.view
+        pending = await webrtc.offer(self._ice())
+        sid = secrets.token_urlsafe(16)
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._answers[sid] = (peer_id, answer)
+        try:
+            if not await self.hubs.send(url, peer_id, sid, self._signed(peer_id, sid, "offer", pending.sdp)):
+                raise TransportError("The peer is not online.", code="peer_offline", phase="signalling")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                sdp = await answer
+        except TimeoutError as error:
+            await pending.close()
+            raise TransportError(
+                f"The peer did not answer within {ANSWER_SECONDS:g} s.", code="timeout", phase="signalling"
+            ) from error
+        except BaseException:
+            await pending.close()
+            raise
+        finally:
+            del self._answers[sid]
+        link = await pending.accept(sdp, fail_seconds=view.connect_timeout)
+        await self._converse(peer_id, link, "outgoing")
+
+    async def _take_signal(self, url: str, received: SignalReceived) -> None:
+        me = self._office.key.peer_id
+        try:
+            signal = read_signal(
+                received.plaintext,
+                sender=received.sender,
+                recipient=me,
+                sid=received.sid,
+                now=unix_time(),
+                guard=self._guard,
+            )
+        except RemoteProtocolError as error:
+            self._log.warning("signal refused", peer=received.sender, reason=str(error))
+            return
+        if signal.kind == "offer":
+            await self._take_offer(url, signal)
+            return
+        waiting = self._answers.get(signal.sid)
+        if waiting is None or waiting[0] != signal.sender or waiting[1].done():
+            return
+        if signal.kind == "answer":
+            waiting[1].set_result(signal.sdp)
+        else:
+            waiting[1].set_exception(
+                TransportError(
+                    "The peer refused to connect.",
+                    code="refused_policy",
+                    phase="signalling",
+                    remedy="It must have this database as a member, or an open invite for it.",
+                )
+            )
+
+    async def _take_offer(self, url: str, signal: Signal) -> None:
+        peer_id = signal.sender
+        if not await self._may_come(peer_id):
+            try:
+                await self.hubs.send(
+                    url, peer_id, signal.sid, self._signed(peer_id, signal.sid, "reject", "refused_policy")
+                )
+            except HubError:
+                pass  # the other side's time-out tells it
+            return
+        contact = self._contacts.setdefault(peer_id, Contact())
+        if contact.attempt is not None:
+            if contact.is_offering and self._office.key.peer_id < peer_id:
+                return  # ours counts
+            contact.attempt.cancel()
+            await asyncio.wait([contact.attempt])
+        if (
+            self._stopping
+            or sum(one.attempt is not None for one in self._contacts.values()) >= OFFERS_AT_ONCE
+        ):
+            return
+        if contact.attempt is None:
+            self._attempt(peer_id, contact, self._answer(url, signal), is_offering=False)
+
+    async def _may_come(self, peer_id: str) -> bool:
+        """Whether a peer may connect; an invite that was made a moment ago counts."""
+        view = self._office.view
+        if not (view.shared_with(peer_id) or view.joins_at(peer_id) or view.has_invites):
+            if self._loop.time() - self._last_look < 1.0:
+                return False
+            self._last_look = self._loop.time()
+            await self._office.look()
+            view = self._office.view
+        return bool(view.shared_with(peer_id) or view.joins_at(peer_id) or view.has_invites)
+
+    async def _answer(self, url: str, signal: Signal) -> None:
+        pending = await webrtc.answer(signal.sdp, self._ice())
+        try:
+            plaintext = self._signed(signal.sender, signal.sid, "answer", pending.sdp)
+            await self.hubs.send(url, signal.sender, signal.sid, plaintext)
+        except BaseException:
+            await pending.close()
+            raise
+        link = await pending.opened(fail_seconds=self._office.view.connect_timeout)
+        await self._converse(signal.sender, link, "incoming")
+
+    def _ice(self) -> IceSettings:
+        return IceSettings(
+            tuple(IceServer(one.url, one.username, one.credential) for one in self._office.view.ice)
+        )
+
+    def _signed(self, peer_id: str, sid: str, kind: SignalKind, sdp: str) -> bytes:
+        key = self._office.key
+        expires = int(unix_time()) + LIFETIME_SECONDS
+        return sign_signal(
+            key, Signal(sid, key.peer_id, peer_id, kind, sdp, secrets.token_bytes(16), expires)
+        )
+
+    # Links in use.
+
+    async def _converse(self, peer_id: str, link: WebRTCLink, direction: Direction) -> None:
+        """Return when the peer has proven who it is; the exchange goes on by itself."""
+        conversation = Conversation(
+            link,
+            self._office.key,
+            "offerer" if direction == "outgoing" else "answerer",
+            expected_peer_id=peer_id,
+            label=self._office.view.label,
+        )
+        exchange = Exchange(self._office, conversation, direction)
+        task = self._spawn(self._run(peer_id, exchange))
+        try:
+            proven = await asyncio.shield(exchange.authenticated)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not proven:
+            await asyncio.wait([task])
+            closed = exchange.closed
+            if closed is not None:
+                raise TransportError(
+                    closed.detail,
+                    code=closed.code,
+                    phase=closed.phase or "identity",
+                    retryable=closed.retryable,
+                )
+
+    async def _run(self, peer_id: str, exchange: Exchange) -> None:
+        admission = self._spawn(self._admit(peer_id, exchange))
+        try:
+            await exchange.run()
+        finally:
+            admission.cancel()
+            if self._office.exchanges.get(peer_id) is exchange:
+                del self._office.exchanges[peer_id]
+                contact = self._contacts.get(peer_id)
+                if contact is not None:
+                    if self._loop.time() - exchange.began > STEADY_SECONDS:
+                        contact.failures = 0
+                    elif exchange.closed is None or exchange.closed.code != "remote_closed":
+                        contact.failures += 1
+                    self._consider(peer_id)
+            closed = exchange.closed
+            if exchange.peer_id and closed is not None and not self._stopping:
+                await self._office.reporter.disconnected(
+                    exchange.connection_id,
+                    peer_id,
+                    closed.code,
+                    closed.phase,
+                    closed.retryable,
+                    closed.detail,
+                )
+
+    async def _admit(self, peer_id: str, exchange: Exchange) -> None:
+        """Take an authenticated exchange among the links; of two the newer stays, if they did not cross."""
+        if not await asyncio.shield(exchange.authenticated):
+            return
+        other = self._office.exchanges.get(peer_id)
+        is_lower = self._office.key.peer_id < peer_id
+        preferred: Direction = "outgoing" if is_lower else "incoming"
+        if (
+            other is not None
+            and exchange.began - other.began < FRESH_SECONDS
+            and other.direction == preferred != exchange.direction
+        ):
+            await exchange.close("Another link was made at the same time.")
+            return
+        self._office.exchanges[peer_id] = exchange
+        exchange.view_changed()
+        if other is not None:
+            await other.close("A newer link takes its place.")
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, StoreError):
+            self._log.error("a link failed", exc_info=error)

@@ -17,6 +17,8 @@ from pgpeer.signaling.backoff import next_delay
 from pgpeer.store import state
 from pgpeer.store.database import Connection
 from pgpeer.store.state import Standing
+from pgpeer.worker.clock import unix_time
+from pgpeer.worker.joiner import JoinWatch
 from pgpeer.worker.linker import Linker
 from pgpeer.worker.merger import Merger
 from pgpeer.worker.office import Connections, Office
@@ -181,9 +183,13 @@ class Caretaker:
 
     async def _look(self, office: Office) -> None:
         """Look every few seconds, and at once when the configuration was changed."""
+        clock = asyncio.get_running_loop().time
+        joins = JoinWatch(office)
         while True:
+            await joins.look(clock(), unix_time())
+            pause = LOOK_SECONDS / 4 if office.view.joins else LOOK_SECONDS
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._changed.wait()
             except TimeoutError:
                 pass

@@ -21,6 +21,39 @@ REFUSALS: Final = {
 HINT: Final = "Ask for a new invite: SELECT peer.invite(…) at the inviter, then SELECT peer.join(…) here."
 
 
+WAITING_SECONDS: Final = 5.0
+"""After so long people are told that an inviter does not answer."""
+
+
+class JoinWatch:
+    """Tells people about requests to join that wait, and ends those that have expired."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._since: dict[UUID, float] = {}
+
+    async def look(self, now: float, unix_now: float) -> None:
+        """Look once; `now` is monotonic."""
+        reporter = self._office.reporter
+        joins = {join.request_id: join for join in self._office.view.joins}
+        for request_id in [one for one in self._since if one not in joins]:
+            del self._since[request_id]
+            await reporter.solved("join_waiting", str(request_id))
+        for request_id, join in joins.items():
+            since = self._since.setdefault(request_id, now)
+            if join.expires < unix_now:
+                desk = self._office.connections.desk
+                await state.join_failed(desk, request_id, "expired_invite", REFUSALS["expired_invite"], HINT)
+                await self._office.look()
+            elif now - since >= WAITING_SECONDS and join.inviter not in self._office.exchanges:
+                await reporter.problem(
+                    "join_waiting",
+                    str(request_id),
+                    f"Joining bundle {join.name!r} waits: its inviter {join.inviter} is not reachable yet.",
+                    "The worker of the inviter must run and reach the same hub. The request goes on by itself.",
+                )
+
+
 async def answer(office: Office, conversation: Conversation, label: str, event: JoinRequested) -> UUID | None:
     """Take a peer in, or refuse it.
 

@@ -82,7 +82,7 @@ CREATE TABLE peer_internal.section (
     CONSTRAINT section_commit_no_fkey FOREIGN KEY (commit_no) REFERENCES peer_internal.commit (commit_no) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT section_op_check CHECK (op IN ('INSERT', 'UPDATE', 'DELETE', 'SCHEMA'))
 );
-CREATE INDEX section_relation_id_idx ON peer_internal.section (relation_id, first_key);
+CREATE INDEX section_relation_id_commit_no_idx ON peer_internal.section (relation_id, commit_no);
 CREATE INDEX section_incomplete_idx ON peer_internal.section (commit_no) WHERE data IS NULL;
 COMMENT ON TABLE peer_internal.section IS 'The changes of commits as COPY text: what is hashed, stored, sent and merged. Also the only version store of rows.';
 COMMENT ON COLUMN peer_internal.section.data IS 'NULL until the section has arrived.';

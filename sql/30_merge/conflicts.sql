@@ -29,6 +29,7 @@ BEGIN
         SELECT s.relation_id, array_agg(DISTINCT x.key_text) AS keys
           FROM peer_internal.section AS s
           JOIN peer_internal.conflict AS x ON x.relation_id = s.relation_id AND x.key_text BETWEEN s.first_key AND s.last_key
+               AND left(x.key_text, 256) BETWEEN left(s.first_key, 256) AND left(s.last_key, 256)
          WHERE s.commit_no = c.commit_no AND s.op <> 'SCHEMA'
          GROUP BY s.relation_id
     LOOP

@@ -15,14 +15,18 @@ COMMENT ON FUNCTION peer_internal.incoming_keys(bigint, uuid) IS 'The keys that 
 CREATE OR REPLACE FUNCTION peer_internal.rivals(commit_no bigint) RETURNS bigint[]
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- merge rule 4: present here and not in the ancestry, less the unseen lists
-    SELECT coalesce(array_agg(DISTINCT d.commit_no), '{}')
-      FROM peer_internal.commit AS c
-      JOIN peer_internal.lane AS l ON l.bundle_id = c.bundle_id
-      JOIN peer_internal.commit AS d ON d.bundle_id = c.bundle_id AND d.lane = l.lane AND d.state = 'merged'
-           AND (d.seq > coalesce(c.ancestry[l.lane], 0)
-                OR d.digest IN (SELECT unnest(s.unseen) FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no AND s.unseen <> '{}'))
-     WHERE c.commit_no = rivals.commit_no AND d.commit_no <> c.commit_no
+    -- merge rule 4: present here and not in the ancestry (one index range per lane), and the unseen lists
+    SELECT coalesce(array_agg(DISTINCT x.commit_no), '{}')
+      FROM (SELECT d.commit_no
+              FROM peer_internal.commit AS c
+              JOIN peer_internal.lane AS l ON l.bundle_id = c.bundle_id
+              JOIN peer_internal.commit AS d ON d.bundle_id = c.bundle_id AND d.lane = l.lane AND d.state = 'merged' AND d.seq > coalesce(c.ancestry[l.lane], 0)
+             WHERE c.commit_no = rivals.commit_no
+            UNION ALL
+            SELECT d.commit_no
+              FROM peer_internal.section AS s CROSS JOIN LATERAL unnest(s.unseen) AS u(digest) JOIN peer_internal.commit AS d ON d.digest = u.digest AND d.state = 'merged'
+             WHERE s.commit_no = rivals.commit_no) AS x
+     WHERE x.commit_no <> rivals.commit_no
 $$;
 COMMENT ON FUNCTION peer_internal.rivals(bigint) IS 'The merged commits that a commit has not seen.';
 

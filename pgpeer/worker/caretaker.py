@@ -127,9 +127,11 @@ class Caretaker:
             finally:
                 stopping.cancel()
                 await self._end(office, linker, sealer, merger, working, waiting)
-            for task in (*waiting, *working):
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    raise error
+            ended = [task for task in (*waiting, *working) if task.done() and not task.cancelled()]
+            errors = [error for task in ended if (error := task.exception()) is not None]
+            # a lost database is the usual end; anything else matters more
+            for error in sorted(errors, key=lambda one: isinstance(one, StoreError)):
+                raise error
 
     async def _standing(self, connections: Connections) -> Standing:
         """Check that this database and this key belong together, and that no number would be used twice."""

@@ -212,6 +212,9 @@ class Exchange:
     async def _follow_view(self) -> None:
         """Begin with the bundles that are shared now, end with those that no longer are."""
         shared = self._office.view.shared_with(self.peer_id)
+        if self._feeds and not shared:
+            await self._conversation.close("Nothing is shared any more.")
+            return
         for bundle_id in [one for one in self._feeds if one not in shared]:
             self._feeds.pop(bundle_id)[1].cancel()
         for bundle_id in shared:

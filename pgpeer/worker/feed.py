@@ -105,7 +105,7 @@ class Feed:
                 self._settled = commit.position
                 await self._send(commit)
         self._settled = max(self._settled, settled)
-        if found:
+        if len(found) == commits.PAGE_COMMITS:
             self._is_stale = True
 
     async def _send(self, commit: SignedCommit) -> None:

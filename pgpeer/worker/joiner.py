@@ -50,7 +50,7 @@ class JoinWatch:
                     "join_waiting",
                     str(request_id),
                     f"Joining bundle {join.name!r} waits: its inviter {join.inviter} is not reachable yet.",
-                    "The worker of the inviter must run and reach the same hub. The request goes on by itself.",
+                    "The worker of the inviter must run and reach the same hub. The request stays open.",
                 )
 
 

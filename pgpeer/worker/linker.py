@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,28 +18,18 @@ import structlog
 from pgpeer.errors import HubError, PgpeerError, RemoteProtocolError, StoreError, TransportError
 from pgpeer.signaling.backoff import next_delay
 from pgpeer.signaling.signal import (
-    LIFETIME_SECONDS,
-    ReplayGuard,
     Signal,
-    SignalKind,
-    read_signal,
-    sign_signal,
 )
-from pgpeer.transport import webrtc
 from pgpeer.transport.hub_events import SignalReceived
-from pgpeer.transport.ice import IceServer, IceSettings
 from pgpeer.transport.webrtc import WebRTCLink
-from pgpeer.worker.clock import unix_time
 from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.exchange import Direction, Exchange
 from pgpeer.worker.hubs import Hubs
+from pgpeer.worker.negotiator import Negotiator
 from pgpeer.worker.office import Office
 
 GRACE_SECONDS: Final = 1.5
 """So long the peer with the higher id waits for an offer before it makes one itself."""
-
-ANSWER_SECONDS: Final = 10.0
-"""So long an offer waits for its answer."""
 
 FRESH_SECONDS: Final = 5.0
 """Two links younger than this are the result of crossed offers, not of a loss that one side has not seen."""
@@ -75,9 +64,8 @@ class Linker:
     def __init__(self, office: Office) -> None:
         self._office = office
         self.hubs = Hubs(office, self)
+        self._negotiator = Negotiator(office, self.hubs.send)
         self._contacts: dict[str, Contact] = {}
-        self._answers: dict[str, tuple[str, asyncio.Future[str]]] = {}
-        self._guard = ReplayGuard()
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()
         self._stopping = False
@@ -123,7 +111,9 @@ class Linker:
 
     def signal(self, url: str, signal: SignalReceived) -> None:
         """See `Audience`."""
-        self._spawn(self._take_signal(url, signal))
+        offer = self._negotiator.take(signal)
+        if offer is not None:
+            self._spawn(self._take_offer(url, offer))
 
     async def close(self, detail: str) -> None:
         """Make no more links and end those that are; takes about three seconds at most."""
@@ -214,70 +204,15 @@ class Linker:
     # Offers and answers.
 
     async def _offer(self, url: str, peer_id: str) -> None:
-        view = self._office.view
-        pending = await webrtc.offer(self._ice())
-        sid = secrets.token_urlsafe(16)
-        answer: asyncio.Future[str] = self._loop.create_future()
-        self._answers[sid] = (peer_id, answer)
-        try:
-            if not await self.hubs.send(url, peer_id, sid, self._signed(peer_id, sid, "offer", pending.sdp)):
-                raise TransportError("The peer is not online.", code="peer_offline", phase="signalling")
-            async with asyncio.timeout(ANSWER_SECONDS):
-                sdp = await answer
-        except TimeoutError as error:
-            await pending.close()
-            raise TransportError(
-                f"The peer did not answer within {ANSWER_SECONDS:g} s.", code="timeout", phase="signalling"
-            ) from error
-        except BaseException:
-            await pending.close()
-            raise
-        finally:
-            del self._answers[sid]
-        link = await pending.accept(sdp, fail_seconds=view.connect_timeout)
-        await self._converse(peer_id, link, "outgoing")
+        await self._converse(peer_id, await self._negotiator.offer(url, peer_id), "outgoing")
 
-    async def _take_signal(self, url: str, received: SignalReceived) -> None:
-        me = self._office.key.peer_id
-        try:
-            signal = read_signal(
-                received.plaintext,
-                sender=received.sender,
-                recipient=me,
-                sid=received.sid,
-                now=unix_time(),
-                guard=self._guard,
-            )
-        except RemoteProtocolError as error:
-            self._log.warning("signal refused", peer=received.sender, reason=str(error))
-            return
-        if signal.kind == "offer":
-            await self._take_offer(url, signal)
-            return
-        waiting = self._answers.get(signal.sid)
-        if waiting is None or waiting[0] != signal.sender or waiting[1].done():
-            return
-        if signal.kind == "answer":
-            waiting[1].set_result(signal.sdp)
-        else:
-            waiting[1].set_exception(
-                TransportError(
-                    "The peer refused to connect.",
-                    code="refused_policy",
-                    phase="signalling",
-                    remedy="It must have this database as a member, or an open invite for it.",
-                )
-            )
+    async def _answer(self, url: str, offer: Signal) -> None:
+        await self._converse(offer.sender, await self._negotiator.answer(url, offer), "incoming")
 
-    async def _take_offer(self, url: str, signal: Signal) -> None:
-        peer_id = signal.sender
+    async def _take_offer(self, url: str, offer: Signal) -> None:
+        peer_id = offer.sender
         if not await self._may_come(peer_id):
-            try:
-                await self.hubs.send(
-                    url, peer_id, signal.sid, self._signed(peer_id, signal.sid, "reject", "refused_policy")
-                )
-            except HubError:
-                pass  # the other side's time-out tells it
+            await self._negotiator.reject(url, offer)
             return
         contact = self._contacts.setdefault(peer_id, Contact())
         if contact.attempt is not None:
@@ -285,13 +220,9 @@ class Linker:
                 return  # ours counts
             contact.attempt.cancel()
             await asyncio.wait([contact.attempt])
-        if (
-            self._stopping
-            or sum(one.attempt is not None for one in self._contacts.values()) >= OFFERS_AT_ONCE
-        ):
-            return
-        if contact.attempt is None:
-            self._attempt(peer_id, contact, self._answer(url, signal), is_offering=False)
+        under_way = sum(one.attempt is not None for one in self._contacts.values())
+        if not self._stopping and contact.attempt is None and under_way < OFFERS_AT_ONCE:
+            self._attempt(peer_id, contact, self._answer(url, offer), is_offering=False)
 
     async def _may_come(self, peer_id: str) -> bool:
         """Whether a peer may connect; an invite that was made a moment ago counts."""
@@ -303,29 +234,6 @@ class Linker:
             await self._office.look()
             view = self._office.view
         return bool(view.shared_with(peer_id) or view.joins_at(peer_id) or view.has_invites)
-
-    async def _answer(self, url: str, signal: Signal) -> None:
-        pending = await webrtc.answer(signal.sdp, self._ice())
-        try:
-            plaintext = self._signed(signal.sender, signal.sid, "answer", pending.sdp)
-            await self.hubs.send(url, signal.sender, signal.sid, plaintext)
-        except BaseException:
-            await pending.close()
-            raise
-        link = await pending.opened(fail_seconds=self._office.view.connect_timeout)
-        await self._converse(signal.sender, link, "incoming")
-
-    def _ice(self) -> IceSettings:
-        return IceSettings(
-            tuple(IceServer(one.url, one.username, one.credential) for one in self._office.view.ice)
-        )
-
-    def _signed(self, peer_id: str, sid: str, kind: SignalKind, sdp: str) -> bytes:
-        key = self._office.key
-        expires = int(unix_time()) + LIFETIME_SECONDS
-        return sign_signal(
-            key, Signal(sid, key.peer_id, peer_id, kind, sdp, secrets.token_bytes(16), expires)
-        )
 
     # Links in use.
 

@@ -60,6 +60,10 @@ class Shelf:
         )
         return sorted(Change(table, operation, key, tuple(names)) for table, operation, key, names in rows)
 
+    def log(self, replica: Replica) -> set[str]:
+        """The commits that are merged at a side."""
+        return {commit_id for (commit_id,) in replica.execute("SELECT commit_id FROM peer.log('shelf')")}
+
     def commit(self) -> Envelope:
         """Commit here; exactly one commit comes of it."""
         before = self.here.merged()
@@ -80,7 +84,7 @@ class Shelf:
 
     def exchange(self) -> list[Envelope]:
         """Carry everything to and fro, then hold both sides against each other; what `here` had made."""
-        untouched = not self.changes(self.there) and self.there.merged() <= self.here.merged()
+        untouched = not self.changes(self.there) and self.log(self.there) <= self.log(self.here)
         before = [self.rows(self.here, table) for table in self.tables]
         made = self.carry()
         for replica in self.both:
@@ -89,11 +93,20 @@ class Shelf:
         for table, rows in zip(self.tables, before, strict=True):
             if untouched:
                 assert self.rows(self.here, table) == rows, "an exchange changed rows that only `here` wrote"
-            assert self.rows(self.there, table) == self.rows(self.here, table)
+            mine, theirs = self.rows(self.here, table), self.rows(self.there, table)
+            assert theirs == mine, told(table, mine, theirs)
         assert self.here.state_hash() == self.there.state_hash()
         assert self.here.vector() == self.there.vector()
         assert self.here.merged() == self.there.merged()
         return made
+
+    def attempt(self, statement: str) -> psycopg.DatabaseError | None:
+        """Run a statement here; the error that it ends with, if it does."""
+        try:
+            self.here.execute(statement)
+        except psycopg.DatabaseError as error:
+            return error
+        return None
 
     def rows(self, replica: Replica, table: str) -> list[str]:
         """Every row of a table with all its columns, by COPY, past all of pgpeer."""
@@ -111,6 +124,16 @@ class Shelf:
     def sections(self, envelope: Envelope) -> list[tuple[str, int]]:
         """Operation and number of rows of each section of a commit."""
         return sorted((section.op, section.rows) for section in envelope.decoded().sections)
+
+
+def told(table: str, mine: list[str], theirs: list[str]) -> str:
+    """The fields in which two sides differ, in a few lines."""
+    lines = [f"{table}: {len(mine)} rows here, {len(theirs)} there"]
+    for a, b in zip(mine, theirs, strict=False):
+        if a != b:
+            fields = enumerate(zip(a.split("\t"), b.split("\t"), strict=True))
+            lines.append("; ".join(f"field {n}: {x!r} -> {y!r}" for n, (x, y) in fields if x != y))
+    return "\n".join(lines[:20])
 
 
 @dataclass(slots=True)

@@ -235,14 +235,14 @@ class Oracle:
                     loser.value(column),
                 )
 
-    def _row_conflicts(self, relation: str, key: str, writes: list[Write]) -> Iterator[Conflict]:
-        whole = operations_of(writes)
+    def _row_conflicts(self, relation: str, key: str, sections: list[Write]) -> Iterator[Conflict]:
+        writes = operations_of(sections)
         for a, b in pairs(writes):
             if (a.op == DELETE) == (b.op == DELETE):
                 continue
             if superseded(a, b, writes) or superseded(b, a, writes):
                 continue
-            delete, other = (whole[w.commit.digest] for w in ((a, b) if a.op == DELETE else (b, a)))
+            delete, other = (a, b) if a.op == DELETE else (b, a)
             winner, loser = (delete, other) if annuls(delete, other, writes) else (other, delete)
             yield Conflict(
                 conflict_id(relation, key, None, a, b),
@@ -253,7 +253,7 @@ class Oracle:
                 "resolved" if any(w.saw(a) and w.saw(b) for w in writes) else "settled",
                 winner.commit.digest,
                 loser.commit.digest,
-                self.row(relation, key, winner.ancestry & loser.ancestry),
+                self.row(relation, key, a.ancestry & b.ancestry),
                 self.row(relation, key, winner.ancestry),
                 self.row(relation, key, loser.ancestry),
             )
@@ -297,17 +297,17 @@ class Oracle:
         return lost
 
 
-def operations_of(writes: list[Write]) -> dict[bytes, Write]:
-    """One write per commit: two UPDATE sections of one commit have one row, at what neither had missed."""
+def operations_of(writes: list[Write]) -> list[Write]:
+    """One write per commit: the existence of a row is judged by the union of its sections' unseen lists."""
     found: dict[bytes, Write] = {}
     for write in writes:
-        earlier = found.get(write.commit.digest)
-        if earlier is not None:
-            shared = write.ancestry & earlier.ancestry
-            found[write.commit.digest] = Write(write.commit, write.operation, shared)
-        else:
-            found[write.commit.digest] = write
-    return found
+        earlier = found.get(write.commit.digest, write)
+        found[write.commit.digest] = (
+            write
+            if earlier is write
+            else Write(write.commit, write.operation, write.ancestry & earlier.ancestry)
+        )
+    return list(found.values())
 
 
 def pairs(writes: list[Write]) -> Iterator[tuple[Write, Write]]:

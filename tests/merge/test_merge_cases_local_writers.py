@@ -278,3 +278,23 @@ def test_an_insert_that_is_taken_back_uncovers_the_row_of_others(world: MakeWorl
     alice.merge()
     w.record.check(alice, w.relations)
     w.exchange()
+
+
+def test_an_update_that_only_part_of_a_later_commit_saw_conflicts_with_a_delete_everywhere(
+    world: MakeWorld,
+) -> None:
+    """The existence of a row is judged by the union of the unseen lists, in whatever order commits arrive."""
+    w = world("alice bob carol", mode="manual", rows=ONE_NOTE)
+    alice, bob, carol = w.replicas
+    alice.write("UPDATE public.note SET title = 'alice', body = 'alice'")
+    theirs = w.commit(bob, "UPDATE public.note SET title = 'bob'")
+    removal = w.commit(carol, "DELETE FROM public.note")
+    w.show(alice, theirs)
+    alice.commit()
+    (mine,) = w.record.gather(alice)
+    assert sorted(section.unseen for section in mine.decoded().sections) == [(), (theirs.digest,)]
+    w.show(alice, removal)
+    w.show(carol, theirs, mine)
+    for replica in (alice, carol):
+        w.record.check(replica, w.relations)
+    w.exchange()

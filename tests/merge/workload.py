@@ -19,6 +19,7 @@ class Profile:
     keys: tuple[tuple[str, str], ...]
     domain: tuple[tuple[str, ...], ...]
     columns: tuple[tuple[str, str], ...] = (("a", "text"), ("b", "integer"), ("c", "numeric"))
+    constraints: str = ""
 
     def relation(self, number: int) -> Relation:
         """The table of one example."""
@@ -29,7 +30,7 @@ class Profile:
         """CREATE TABLE."""
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in self.keys + self.columns)
         primary = ", ".join(quoted(name) for name, _ in self.keys)
-        return f"CREATE TABLE {relation.regclass} ({columns}, PRIMARY KEY ({primary}))"
+        return f"CREATE TABLE {relation.regclass} ({columns}, PRIMARY KEY ({primary}){self.constraints})"
 
 
 def quoted(name: str) -> str:
@@ -65,6 +66,10 @@ PROFILES = (
         (("k2", "text"), ("k1", "integer")),
         (("'x'", "1"), ("'x\t'", "1"), ("'x'", "2")),
     ),
+)
+
+UNIQUE = Profile(
+    "unique", (("k", "integer"),), single("1", "2", "10"), constraints=", UNIQUE (b), CHECK (a <> 'x')"
 )
 
 TEXTS = (None, "", "x", "tab\t", "two\nlines", "\\", "\\N", "it's", "é🐘", "\r", "\b\f\v", "\\t")
@@ -122,15 +127,15 @@ class Statements:
     def one(self) -> str:
         """One statement."""
         pick = self.chance.random()
-        if pick < 0.40:
+        if pick < 0.38:
             return self.update(self.where(self.key()))
-        if pick < 0.55:
+        if pick < 0.57:
             return self.insert(*(self.key() for _ in range(self.chance.choice((1, 1, 2, 3)))))
-        if pick < 0.70:
+        if pick < 0.75:
             return self.delete(self.key())
-        if pick < 0.80:
+        if pick < 0.84:
             return self.upsert()
-        if pick < 0.90:
+        if pick < 0.91:
             return self.update("true")
         if pick < 0.97:
             return self.move(self.key(), self.key())
@@ -187,9 +192,10 @@ class Plan:
 PLACEHOLDER = Relation("public", "THE TABLE", (), ())
 
 
-def make_plan(chance: random.Random, most_steps: int) -> Plan:
+def make_plan(chance: random.Random, most_steps: int, profiles: tuple[Profile, ...] = PROFILES) -> Plan:
     """A random plan. Statements speak of a placeholder table; `at_table` puts in the example's own."""
-    profile = chance.choice(PROFILES)
+    profile = chance.choice(profiles)
+    profile = replace(profile, domain=profile.domain[: chance.choice((1, 2, 5))])
     databases = chance.choice((2, 2, 3, 3, 3, 4, 5))
     statements = Statements(profile, PLACEHOLDER, chance)
     steps: list[Step] = []
@@ -209,9 +215,11 @@ def make_plan(chance: random.Random, most_steps: int) -> Plan:
     return Plan(databases, profile, chance.random() < 0.7, tuple(steps))
 
 
-def plans(most_steps: int) -> st.SearchStrategy[Plan]:
+def plans(most_steps: int, profiles: tuple[Profile, ...] = PROFILES) -> st.SearchStrategy[Plan]:
     """Plans by the number that seeds them: Hypothesis' own choices favour plans that merge nothing."""
-    return st.integers(0, 2**64 - 1).map(lambda number: make_plan(random.Random(number), most_steps))
+    return st.integers(0, 2**64 - 1).map(
+        lambda number: make_plan(random.Random(number), most_steps, profiles)
+    )
 
 
 def at_table(step: Step, relation: Relation) -> Step:

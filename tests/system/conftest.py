@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from fixtures.databases import Database
-from system.processes import Peer, Program
 
 from pgpeer.embedded import Cluster
+from system.processes import Peer, Program
 
 
 @pytest.fixture

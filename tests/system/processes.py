@@ -95,9 +95,7 @@ class Peer:
         return self.worker
 
     def launch(self, *options: str) -> Program:
-        self.worker = Program(
-            self.log, "worker_program.py", self.database.dsn, str(self.identity), *options
-        )
+        self.worker = Program(self.log, "worker_program.py", self.database.dsn, str(self.identity), *options)
         return self.worker
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, float]:
@@ -113,7 +111,9 @@ class Peer:
         """Join a bundle of another peer and wait until it is filled."""
         link = other.value("SELECT peer.invite(%s)", bundle)
         self.value("SELECT peer.join(%s)", link)
-        self.wait_until("SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'joined' AND bundle = %s)", bundle)
+        self.wait_until(
+            "SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'joined' AND bundle = %s)", bundle
+        )
 
     def state_hash(self, bundle: str = "atlas") -> str:
         return str(self.value("SELECT peer.state_hash(%s)", bundle))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import psycopg
+
 from system.processes import Peer, wait_until_equal
 
 Make = Callable[..., Peer]
@@ -28,7 +29,9 @@ def test_a_peer_joins_gets_the_rows_and_both_write(atlas: Make, make_peer: Make)
     ann.wait_until("SELECT NOT EXISTS (SELECT FROM public.city WHERE id = 2)")
     wait_until_equal(ann, bob)
     assert ann.value("SELECT bool_and(signed) FROM peer.log('atlas')")
-    assert ann.run("SELECT commit_id FROM peer.log('atlas')") == bob.run("SELECT commit_id FROM peer.log('atlas')")
+    assert ann.run("SELECT commit_id FROM peer.log('atlas')") == bob.run(
+        "SELECT commit_id FROM peer.log('atlas')"
+    )
 
 
 def test_the_selected_candidate_pair_is_the_same_on_both_sides(atlas: Make, make_peer: Make) -> None:
@@ -87,7 +90,9 @@ def test_commits_of_people_travel_and_changes_wait_for_them(atlas: Make, make_pe
     assert bob.value("SELECT name FROM public.city WHERE id = 1") == "draft"
 
 
-def test_a_third_peer_gets_what_the_others_write_through_the_one_it_knows(atlas: Make, make_peer: Make) -> None:
+def test_a_third_peer_gets_what_the_others_write_through_the_one_it_knows(
+    atlas: Make, make_peer: Make
+) -> None:
     ann, bob, cid = atlas(), make_peer("bob"), make_peer("cid")
     bob.start()
     cid.start()
@@ -100,7 +105,9 @@ def test_a_third_peer_gets_what_the_others_write_through_the_one_it_knows(atlas:
     wait_until_equal(ann, bob, cid)
 
 
-def test_a_transaction_that_was_open_while_the_worker_was_awake_is_not_missed(atlas: Make, make_peer: Make) -> None:
+def test_a_transaction_that_was_open_while_the_worker_was_awake_is_not_missed(
+    atlas: Make, make_peer: Make
+) -> None:
     ann, bob = atlas(), make_peer("bob")
     bob.start()
     bob.join(ann)

@@ -8,7 +8,9 @@ from system.processes import Peer
 
 Make = Callable[..., Peer]
 
-FAILED = "SELECT code, retryable, hint LIKE 'Ask for a new invite%%' FROM peer.event WHERE kind = 'join-failed'"
+FAILED = (
+    "SELECT code, retryable, hint LIKE 'Ask for a new invite%%' FROM peer.event WHERE kind = 'join-failed'"
+)
 
 
 def test_an_invite_that_was_used_is_refused_with_a_reason(atlas: Make, make_peer: Make) -> None:

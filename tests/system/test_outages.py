@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures.databases import Databases, server_root
-from system.processes import Peer, Program, wait_until_equal
 
 from pgpeer.embedded import Cluster, find_bindir
+from system.processes import Peer, Program, wait_until_equal
 
 Make = Callable[..., Peer]
 
@@ -23,13 +25,15 @@ Make = Callable[..., Peer]
 def own_cluster(databases: Databases) -> Iterator[Cluster]:
     """A server that a test may kill."""
     root, _ = server_root()
-    cluster = Cluster(root / f"pgpeer-outage-{os.getpid()}", persistent=False, bindir=find_bindir())
+    cluster = Cluster(root / f"pgpeer-outage-{os.getpid()}", persistent=True, bindir=find_bindir())
     cluster.start()
     yield cluster
     cluster.stop()
 
 
-def test_workers_that_are_killed_again_and_again_lose_and_repeat_nothing(atlas: Make, make_peer: Make) -> None:
+def test_workers_that_are_killed_again_and_again_lose_and_repeat_nothing(
+    atlas: Make, make_peer: Make
+) -> None:
     ann, bob = atlas(), make_peer("bob")
     bob.start()
     bob.join(ann)
@@ -43,8 +47,14 @@ def test_workers_that_are_killed_again_and_again_lose_and_repeat_nothing(atlas: 
             psycopg.connect(bob.database.dsn, autocommit=True) as at_bob,
         ):
             while time.monotonic() < until:
-                at_ann.execute("UPDATE public.city SET population = population + 1 WHERE id = %s", [chance.randint(1, 250)])
-                at_bob.execute("UPDATE public.city SET population = population + 1 WHERE id = %s", [chance.randint(251, 500)])
+                at_ann.execute(
+                    "UPDATE public.city SET population = population + 1 WHERE id = %s",
+                    [chance.randint(1, 250)],
+                )
+                at_bob.execute(
+                    "UPDATE public.city SET population = population + 1 WHERE id = %s",
+                    [chance.randint(251, 500)],
+                )
                 writes[ann] += 1
                 writes[bob] += 1
         victim.end(signal.SIGKILL)
@@ -80,7 +90,9 @@ def test_links_outlive_a_hub_that_is_killed_and_new_ones_are_made_when_it_is_bac
         again.end(signal.SIGKILL)
 
 
-def test_workers_go_on_after_their_database_was_killed(atlas: Make, make_peer: Make, own_cluster: Cluster) -> None:
+def test_workers_go_on_after_their_database_was_killed(
+    own_cluster: Cluster, atlas: Make, make_peer: Make
+) -> None:
     ann, bob = atlas(), make_peer("bob", own_cluster)
     worker = bob.start()
     bob.join(ann)
@@ -94,6 +106,36 @@ def test_workers_go_on_after_their_database_was_killed(atlas: Make, make_peer: M
     ann.wait_until("SELECT name = 'and back' FROM public.city WHERE id = 2")
     wait_until_equal(ann, bob)
     assert worker.process.poll() is None
+
+
+def test_a_restored_database_gets_its_lost_commits_back_and_goes_on_in_a_new_epoch(
+    own_cluster: Cluster, atlas: Make, make_peer: Make, tmp_path: Path
+) -> None:
+    ann, bob = atlas("ann", cluster=own_cluster), make_peer("bob")
+    bob.start()
+    bob.join(ann)
+    ann.end()
+    own_cluster.stop()
+    backup = tmp_path / "backup"
+    subprocess.run(["cp", "-a", own_cluster.data_directory, backup], check=True)
+    own_cluster.start()
+    ann.start()
+    epoch = ann.value("SELECT epoch FROM peer_internal.identity")
+    ann.run("UPDATE public.city SET name = 'lost' WHERE id = 1")
+    bob.wait_until("SELECT name = 'lost' FROM public.city WHERE id = 1")
+    ann.end()
+    own_cluster.stop()
+    shutil.rmtree(own_cluster.data_directory)
+    subprocess.run(["cp", "-a", backup, own_cluster.data_directory], check=True)
+    own_cluster.start()
+    assert ann.value("SELECT name FROM public.city WHERE id = 1") == "city 1"
+    ann.run("UPDATE public.city SET name = 'again' WHERE id = 2")
+    ann.start()
+    assert ann.value("SELECT epoch FROM peer_internal.identity") != epoch
+    bob.wait_until("SELECT name = 'again' FROM public.city WHERE id = 2")
+    ann.wait_until("SELECT name = 'lost' FROM public.city WHERE id = 1")
+    wait_until_equal(ann, bob)
+    assert bob.value("SELECT count(*) FROM peer.problem") == 0
 
 
 def test_with_udp_blocked_nothing_arrives_and_people_are_told_why(atlas: Make, make_peer: Make) -> None:
@@ -121,7 +163,9 @@ def test_commits_of_a_reader_stay_with_the_reader(atlas: Make, make_peer: Make) 
     bob.value("SELECT peer.join(%s)", ann.value("SELECT peer.invite('atlas', 'reader')"))
     bob.wait_until("SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'joined')")
     bob.run("UPDATE public.city SET name = 'not allowed' WHERE id = 1")
-    bob.wait_until("SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'peer-error' AND code = 'refused_policy')")
+    bob.wait_until(
+        "SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'peer-error' AND code = 'refused_policy')"
+    )
     ann.run("UPDATE public.city SET name = 'goes on' WHERE id = 2")
     bob.wait_until("SELECT name = 'goes on' FROM public.city WHERE id = 2")
     assert ann.value("SELECT name FROM public.city WHERE id = 1") == "city 1"
@@ -131,7 +175,9 @@ def test_a_long_commit_is_resumed_after_the_receiver_was_killed(atlas: Make, mak
     ann, bob = atlas(), make_peer("bob")
     bob.start()
     bob.join(ann)
-    ann.run("INSERT INTO public.city SELECT n, repeat('name ', 20) || n, n FROM generate_series(1001, 120000) AS n")
+    ann.run(
+        "INSERT INTO public.city SELECT n, repeat('name ', 20) || n, n FROM generate_series(1001, 120000) AS n"
+    )
     bob.wait_until("SELECT count(data) > 2 FROM peer_internal.section WHERE op = 'INSERT'")
     bob.end(signal.SIGKILL)
     bob.start()

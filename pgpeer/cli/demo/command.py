@@ -11,6 +11,8 @@ from typing import Annotated, Final
 import typer
 
 _LONG_CUT_SECONDS: Final = 17.0
+"""Longer than the 15 s without a sign of life after which a link is given up: every time-out is over."""
+
 _SHORT_CUT_SECONDS: Final = 2.0
 
 
@@ -61,13 +63,14 @@ def run(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM clean up like Ctrl-C."""
+    """Lets SIGTERM, and SIGINT however it is set, clean up like Ctrl-C."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = [(number, signal.signal(number, interrupt)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)

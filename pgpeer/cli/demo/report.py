@@ -15,7 +15,7 @@ from pgpeer.cli.log import graphed
 from pgpeer.cli.output import console
 from pgpeer.errors import PgpeerError
 
-_SHOWN_COMMITS: Final = 24
+_SHOWN_COMMITS: Final = 20
 
 
 class Report:
@@ -81,7 +81,7 @@ class Report:
         )
         row = {name: found.merged_row[name] for name in ("name", "population")}
         self.line(f"two columns of one row merged: {_json(row)} (name by tokyo, population by paris)")
-        self.line(f"deleted by tokyo, gone on both: {found.deleted[1]}")
+        self.line(f"deleted by tokyo, gone on both: {found.deleted[1]} ({found.deleted[2]})")
 
     def outcome(self, paris: Place, tokyo: Place) -> None:
         """The state of both, the conflict and the log.

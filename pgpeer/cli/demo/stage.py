@@ -114,6 +114,7 @@ class Stage:
         document = {
             "processes": [process.pid for process in served if process is not None],
             "clusters": [str(place.cluster.data_directory) for place in self.places],
+            "sockets": [place.connection.info.host for place in self.places],
         }
         (self.folder / _KEPT_FILE).write_text(json.dumps(document, indent=1) + "\n")
         for process in served:
@@ -181,7 +182,7 @@ def stop_kept(folder: Path) -> None:
     """
     try:
         document = json.loads((folder / _KEPT_FILE).read_text())
-        processes, clusters = list(document["processes"]), list(document["clusters"])
+        processes, clusters, sockets = (list(document[name]) for name in ("processes", "clusters", "sockets"))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"No demo was left running in {folder}.", remedy="Name the folder that 'pgpeer demo --keep' told."
@@ -194,6 +195,8 @@ def stop_kept(folder: Path) -> None:
         time.sleep(0.05)
     for directory in clusters:
         stop_server(directory)
+    for directory in sockets:
+        shutil.rmtree(directory, ignore_errors=True)
     shutil.rmtree(folder)
 
 

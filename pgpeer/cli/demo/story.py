@@ -13,13 +13,10 @@ from pgpeer.cli.demo.atlas import BUNDLE, TABLES, Atlas
 from pgpeer.cli.demo.stage import Place
 from pgpeer.errors import PgpeerError
 
-HEARTBEAT_SECONDS: Final = 15.0
-"""After so long without a sign of life every time-out of a link is over."""
-
 _JOIN_SECONDS: Final = 60.0
 _AGREE_SECONDS: Final = 60.0
 _PAUSE: Final = 0.02
-_LATENCY_SAMPLES: Final = 20
+_LATENCY_SAMPLES: Final = 10
 
 _TRAFFIC: Final = """
     SELECT coalesce(sum(c.bytes_sent), 0)::bigint, coalesce(sum(c.bytes_received), 0)::bigint
@@ -67,7 +64,7 @@ class Apart:
     noticed_seconds: float | None
     agree_seconds: float
     merged_row: dict[str, Any]
-    deleted: tuple[int, str]
+    deleted: tuple[Any, ...]
     bytes_sent: int
     bytes_received: int
 
@@ -112,7 +109,7 @@ def edit_apart(paris: Place, tokyo: Place, *, cut_seconds: float) -> Apart:
     assert tokyo.worker is not None
     conflicting = _city(paris, "Vienna")
     merged = _city(paris, "Istanbul")
-    deleted = paris.rows("SELECT id, name FROM public.city ORDER BY population, id LIMIT 1")[0]
+    deleted = paris.rows("SELECT id, name, country FROM public.city ORDER BY population, id LIMIT 1")[0]
     last_event = paris.value("SELECT max(id) FROM peer.event")
     start = time.monotonic()
     tokyo.worker.kill()
@@ -121,7 +118,7 @@ def edit_apart(paris: Place, tokyo: Place, *, cut_seconds: float) -> Apart:
     paris.rows("UPDATE public.city SET population = 16000000 WHERE id = %s", merged)
     _grow(paris, "AF", 1)
     paris.rows("INSERT INTO public.continent VALUES ('ZZ', 'Zealandia', 5500000)")
-    tokyo.rows("UPDATE public.city SET name = 'Vienne' WHERE id = %s", conflicting)
+    tokyo.rows("UPDATE public.city SET name = 'Vindobona' WHERE id = %s", conflicting)
     tokyo.rows("UPDATE public.city SET name = 'İstanbul' WHERE id = %s", merged)
     tokyo.rows("DELETE FROM public.city WHERE id = %s", deleted[0])
     _grow(tokyo, "SA", 1)

@@ -33,7 +33,9 @@ _THROW_AWAY: Final = {
     "full_page_writes": "off",
     "autovacuum": "off",
 }
-_STILL_IN_USE: Final = "is still in use"
+# Refusals that pass: after kill -9 of the main process its children need a moment to let go of the shared
+# memory, and the guard of the former owner may remove the socket directory in the same moment.
+_PASSING: Final = ("is still in use", '.lock": No such file or directory')
 _LARGEST_LOG: Final = 10 * 1024 * 1024
 
 
@@ -153,18 +155,18 @@ class Cluster:
         self._initialise()
         self._clear_pid_file()
         sweep(self._socket_root, self._account)
-        self._sockets = self._make_sockets()
         deadline = time.monotonic() + timeout
         while True:
+            self._sockets = self._make_sockets()
             offset = self._open_log_size()
             self._spawn()
             refusal = self._wait_until_ready(deadline)
             if refusal is None:
                 return self
             self._forget()
-            # After kill -9 of the main process its children need a moment to let go of the shared memory.
-            if _STILL_IN_USE not in self._log_since(offset) or time.monotonic() > deadline:
-                end = self._log_since(offset)[-600:].strip() or "(empty)"
+            said = self._log_since(offset)
+            if not any(passing in said for passing in _PASSING) or time.monotonic() > deadline:
+                end = said[-600:].strip() or "(empty)"
                 raise EmbeddedError(
                     f"PostgreSQL on {self.data_directory} did not start: {refusal}",
                     remedy=f"Read {self.log_path}; its end: {end}",

@@ -28,7 +28,8 @@ shift 4
     while kill -0 "$server" && [ -e "$data/postmaster.pid" ] && [ $((rounds += 1)) -lt 1200 ]; do
         sleep 0.05
     done
-    rm -rf -- "$sockets"
+    # Only when empty: the next owner's server may have its socket there already.
+    rmdir -- "$sockets"
     if [ "$doomed" = yes ]; then rm -rf -- "$data"; fi
 ) <&3 >/dev/null 2>&1 & )
 exec "$@" </dev/null 3<&-
@@ -72,7 +73,7 @@ def guarded_command(command: list[str], *, data: Path, sockets: Path, doomed: bo
     Args:
         command: the server's own command line.
         data: the data directory.
-        sockets: the socket directory, removed when the guard has stopped the server.
+        sockets: the socket directory, removed, when empty, once the guard has stopped the server.
         doomed: whether the data directory is removed then, too.
     """
     how = ["QUIT", "yes"] if doomed else ["INT", "no"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import Final
@@ -71,8 +71,12 @@ def sweep(root: Path, account: Account | None) -> list[Path]:
         locks = [entry for entry in entries if entry.name.endswith(".lock")]
         ours = all(entry.name.startswith(".s.PGSQL.") for entry in entries)
         if locks and ours and not any(_is_alive(lock) for lock in locks):
-            shutil.rmtree(directory, ignore_errors=True)
-            swept.append(directory)
+            # One by one: what a server that starts at this moment puts there stays.
+            with contextlib.suppress(OSError):
+                for entry in entries:
+                    entry.unlink(missing_ok=True)
+                directory.rmdir()
+                swept.append(directory)
     return swept
 
 

@@ -24,7 +24,6 @@ YIELDED_STATES: Final = frozenset({"55P03", "40P01", "40001"})
 """Lock not available, deadlock, serialization failure: the same call can succeed in a moment."""
 
 _SESSION: Final = {
-    "application_name": "pgpeer worker",
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
@@ -39,6 +38,11 @@ _UNDERSTOOD: Final = frozenset(
     | {"ssl_min_protocol_version", "ssl_max_protocol_version", "krbsrvname", "gsslib"}
 )
 """What libpq and asyncpg both take; the rest of libpq's words is left out or passed as a server setting."""
+
+_SET_SESSION: Final = "; ".join(
+    f"SET {name} = {value if name == 'search_path' else repr(value)}" for name, value in _SESSION.items()
+)
+"""By SET, not in the start-up packet: a pooler such as PgBouncer refuses start-up parameters that it does not know."""
 
 Row = asyncpg.Record
 Notified = Callable[[str, int, str], None]
@@ -69,7 +73,16 @@ class Connection:
             StoreError: the database cannot be reached (code `unreachable`).
         """
         try:
-            raw = await asyncpg.connect(_address(dsn), timeout=CONNECT_SECONDS, server_settings=_SESSION)
+            raw = await asyncpg.connect(
+                _address(dsn),
+                timeout=CONNECT_SECONDS,
+                server_settings={"application_name": "pgpeer worker"},
+            )
+            try:
+                await raw.execute(_SET_SESSION)
+            except BaseException:
+                raw.terminate()
+                raise
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise unreachable(str(error) or type(error).__name__) from error
         except ValueError as error:

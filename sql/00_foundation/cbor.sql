@@ -3,18 +3,18 @@
 CREATE OR REPLACE FUNCTION peer_internal.cbor_head(major int, value bigint) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN value < 24 THEN set_byte('\x00', 0, (major << 5) + value::int)
-                WHEN value < 256 THEN set_byte('\x00', 0, (major << 5) + 24) || substr(int8send(value), 8)
-                WHEN value < 65536 THEN set_byte('\x00', 0, (major << 5) + 25) || substr(int8send(value), 7)
-                WHEN value < 4294967296 THEN set_byte('\x00', 0, (major << 5) + 26) || substr(int8send(value), 5)
-                ELSE set_byte('\x00', 0, (major << 5) + 27) || int8send(value) END
+    SELECT CASE WHEN value < 24 THEN set_byte(E'\\x00', 0, (major << 5) + value::int)
+                WHEN value < 256 THEN set_byte(E'\\x00', 0, (major << 5) + 24) || substr(int8send(value), 8)
+                WHEN value < 65536 THEN set_byte(E'\\x00', 0, (major << 5) + 25) || substr(int8send(value), 7)
+                WHEN value < 4294967296 THEN set_byte(E'\\x00', 0, (major << 5) + 26) || substr(int8send(value), 5)
+                ELSE set_byte(E'\\x00', 0, (major << 5) + 27) || int8send(value) END
 $$;
 COMMENT ON FUNCTION peer_internal.cbor_head(int, bigint) IS 'The head of a CBOR item: major type and shortest argument.';
 
 CREATE OR REPLACE FUNCTION peer_internal.cbor_text(value text) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(peer_internal.cbor_head(3, octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'UTF8'), '\xf6')
+    SELECT coalesce(peer_internal.cbor_head(3, octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'UTF8'), E'\\xf6')
 $$;
 COMMENT ON FUNCTION peer_internal.cbor_text(text) IS 'A CBOR text string, or null.';
 
@@ -37,8 +37,8 @@ CREATE OR REPLACE FUNCTION peer_internal.cbor_cid(codec int, digest bytea) RETUR
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     -- tag 42 over 0x00 and the binary CIDv1 (DAG-CBOR specification, "Links")
-    SELECT coalesce('\xd82a'::bytea
-        || peer_internal.cbor_bytes('\x0001'::bytea || set_byte('\x00', 0, codec) || '\x1220'::bytea || digest), '\xf6')
+    SELECT coalesce(E'\\xd82a'::bytea
+        || peer_internal.cbor_bytes(E'\\x0001'::bytea || set_byte(E'\\x00', 0, codec) || E'\\x1220'::bytea || digest), E'\\xf6')
 $$;
 COMMENT ON FUNCTION peer_internal.cbor_cid(int, bytea) IS 'A DAG-CBOR link to the block with this sha256 digest (codec 113 dag-cbor, 85 raw), or null.';
 

@@ -9,7 +9,7 @@ AS $$
                       ((get_byte(padded, bit.first / 8) << 8 | get_byte(padded, bit.first / 8 + 1))
                        >> (11 - bit.first % 8)) % 32 + 1,
                       1), '' ORDER BY bit.first), '')
-      FROM (SELECT value || '\x0000'::bytea) AS input(padded),
+      FROM (SELECT value || E'\\x0000'::bytea) AS input(padded),
            generate_series(0, octet_length(value) * 8 - 1, 5) AS bit(first)
 $$;
 COMMENT ON FUNCTION peer_internal.base32(bytea) IS 'RFC 4648 base32, lower case, without padding.';
@@ -17,14 +17,14 @@ COMMENT ON FUNCTION peer_internal.base32(bytea) IS 'RFC 4648 base32, lower case,
 CREATE OR REPLACE FUNCTION peer_internal.commit_id(digest bytea) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'b' || peer_internal.base32('\x01711220'::bytea || digest)
+    SELECT 'b' || peer_internal.base32(E'\\x01711220'::bytea || digest)
 $$;
 COMMENT ON FUNCTION peer_internal.commit_id(bytea) IS 'CIDv1 (dag-cbor, sha2-256, base32) of a commit header with this sha256 digest.';
 
 CREATE OR REPLACE FUNCTION peer_internal.section_id(digest bytea) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'b' || peer_internal.base32('\x01551220'::bytea || digest)
+    SELECT 'b' || peer_internal.base32(E'\\x01551220'::bytea || digest)
 $$;
 COMMENT ON FUNCTION peer_internal.section_id(bytea) IS 'CIDv1 (raw, sha2-256, base32) of a section with this sha256 digest.';
 
@@ -113,7 +113,7 @@ BEGIN
         RETURN 'null'::jsonb;
     END IF;
     -- numbers, booleans and json keep their json form; everything else is the text that PostgreSQL prints
-    EXECUTE format('SELECT to_jsonb($1::%s)', type) INTO result USING peer_internal.unescape_field(field);
+    EXECUTE format('SELECT to_jsonb(%s)', peer_internal.value_expression('$1', type)) INTO result USING field;
     RETURN result;
 END
 $$;

@@ -57,7 +57,8 @@ BEGIN
                 journal, no_mask, peer_internal.key_value(r, 'n'))
             WHEN 'delete' THEN format('INSERT INTO %s (op, mask, keys) SELECT ''D'', %s, array_agg(%s) FROM o HAVING count(*) > 0;',
                 journal, no_mask, peer_internal.key_value(r, 'o'))
-            WHEN 'truncate' THEN format('INSERT INTO %s (op, mask, keys) SELECT ''D'', %s, array_agg(%s) FROM %s AS o HAVING count(*) > 0;',
+            WHEN 'truncate' THEN format(E'PERFORM peer_internal.require_fresh_snapshot(%L);\n    '
+                'INSERT INTO %s (op, mask, keys) SELECT ''D'', %s, array_agg(%s) FROM %s AS o HAVING count(*) > 0;', r.relation,
                 journal, no_mask, peer_internal.key_value(r, 'o'), r.relation)
             -- FULL JOIN: cannot become a nested loop from a cached plan, and gives key changes as rows on one side only
             ELSE format($u$INSERT INTO %1$s (op, mask, keys)
@@ -77,9 +78,9 @@ BEGIN
         referencing := CASE event WHEN 'insert' THEN 'REFERENCING NEW TABLE AS n' WHEN 'delete' THEN 'REFERENCING OLD TABLE AS o'
                                   WHEN 'update' THEN 'REFERENCING OLD TABLE AS o NEW TABLE AS n' ELSE '' END;
         -- SECURITY DEFINER: whoever may write the table need not know the journal
-        EXECUTE format(E'CREATE OR REPLACE FUNCTION %s() RETURNS trigger\nLANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER\n'
-                       'SET search_path = pg_catalog, pg_temp\nSET row_security = off\nAS $capture$\nBEGIN\n    %s%s\n    RETURN NULL;\nEND\n$capture$',
-                       function_name, body, wake);
+        EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER '
+                       'SET search_path = pg_catalog, pg_temp SET row_security = off AS %L',
+                       function_name, format(E'\nBEGIN\n    %s%s\n    RETURN NULL;\nEND\n', body, wake));
         EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM PUBLIC', function_name);
         EXECUTE format('COMMENT ON FUNCTION %s() IS %L', function_name, format('Captures %s on %s for pgpeer.', upper(event), r.relation));
         EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', 'zz_pgpeer_' || event, r.relation);
@@ -89,6 +90,21 @@ BEGIN
 END
 $install$;
 COMMENT ON FUNCTION peer_internal.install_triggers(uuid) IS 'Creates the journal, the trigger functions and the triggers of a tracked relation. Takes SHARE ROW EXCLUSIVE on the table.';
+
+CREATE OR REPLACE FUNCTION peer_internal.require_fresh_snapshot(relation text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- TRUNCATE removes rows that a snapshot older than its lock cannot see: they could not be told to anybody
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION '% cannot be truncated in this transaction', relation USING ERRCODE = 'PGT15',
+            DETAIL = format('The table is tracked, and the transaction is %s: its snapshot may be older than rows that TRUNCATE would remove.',
+                            upper(current_setting('transaction_isolation'))),
+            HINT = format('Run TRUNCATE in a READ COMMITTED transaction, or DELETE FROM %s.', relation);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.require_fresh_snapshot(text) IS 'Refuses TRUNCATE of a tracked table (PGT15) where the rows that it removes cannot all be seen.';
 
 CREATE OR REPLACE FUNCTION peer_internal.key_value(r peer_internal.relation, alias text) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

@@ -26,8 +26,7 @@ DECLARE
 BEGIN
     INSERT INTO peer_internal.relation (relation_id, bundle_id, relation, schema_name, table_name, key_count, mask_bits, description, fold_sql, seal_sql)
     SELECT new_id, register_relation.bundle_id, target, n.nspname, c.relname, cardinality(i.indkey::int2[]),
-           64 * greatest(1, ceil((SELECT count(*) FROM pg_attribute AS a WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped) / 64.0)::int),
-           document, '', ''
+           64, document, '', ''
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
      WHERE c.oid = target;
     INSERT INTO peer_internal.relation_column (relation_id, column_id, name, type, ordinal, is_key)
@@ -38,6 +37,10 @@ BEGIN
       LEFT JOIN (SELECT x.attnum, x.position FROM pg_index AS i, unnest(i.indkey::int2[]) WITH ORDINALITY AS x(attnum, position)
                   WHERE i.indrelid = target AND i.indisprimary) AS k ON k.attnum = a.attnum
      WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR k.position IS NOT NULL);
+    -- one word per 64 columns, the same words that peer_internal.mask_expression makes
+    UPDATE peer_internal.relation AS x
+       SET mask_bits = 64 * (SELECT greatest(1, ceil(count(*) / 64.0)::int) FROM peer_internal.relation_column AS c WHERE c.relation_id = new_id AND NOT c.is_key)
+     WHERE x.relation_id = new_id;
     SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = new_id;
     UPDATE peer_internal.relation AS x SET fold_sql = peer_internal.fold_statement(r), seal_sql = peer_internal.section_statement(r) WHERE x.relation_id = new_id;
     PERFORM peer_internal.install_triggers(new_id);

@@ -104,7 +104,7 @@ CREATE OR REPLACE FUNCTION peer_internal.create_relation(description jsonb) RETU
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     -- literals are read as they were written
     SET quote_all_identifiers = off SET standard_conforming_strings = on SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
-    SET timezone = 'UTC' SET lc_monetary = 'C'
+    SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on
 AS $$
 DECLARE
     relation regclass;

@@ -16,7 +16,7 @@ AS $$
                      JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
                     WHERE d.adrelid = is_serial.relation AND d.adnum = is_serial.number
                       AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
-                      AND pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\(''(?:[^'']|'''')*''::regclass\)$')
+                      AND pg_get_expr(d.adbin, d.adrelid) ~ E'^nextval\\(''(?:[^'']|'''')*''::regclass\\)$')
 $$;
 COMMENT ON FUNCTION peer_internal.is_serial(oid, int2) IS 'Whether the default of this column is the next value of a sequence of its own.';
 

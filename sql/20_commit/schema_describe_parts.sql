@@ -110,7 +110,7 @@ COMMENT ON FUNCTION peer_internal.describe_foreign_keys(oid) IS 'Describes the f
 CREATE OR REPLACE FUNCTION peer_internal.describe_index_column(index oid, place int, column_names text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     SET quote_all_identifiers = off SET standard_conforming_strings = on SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
-    SET timezone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
+    SET timezone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on
 AS $$
 DECLARE
     c record;

@@ -88,7 +88,7 @@ COMMENT ON FUNCTION peer_internal.is_expression_operator(text) IS 'Whether pg_ca
 CREATE OR REPLACE FUNCTION peer_internal.is_reserved_schema(name text) RETURNS boolean
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT name LIKE 'pg\_%' OR name IN ('information_schema', 'peer', 'peer_internal')
+    SELECT name LIKE E'pg\\_%' OR name IN ('information_schema', 'peer', 'peer_internal')
 $$;
 COMMENT ON FUNCTION peer_internal.is_reserved_schema(text) IS 'Whether this schema belongs to PostgreSQL or to pgpeer.';
 

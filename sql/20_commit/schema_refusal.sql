@@ -37,6 +37,9 @@ AS $$
              THEN 'a numeric without scale has more than one text for one value (1.0 and 1.00)'
              WHEN p.contained = 'bpchar'::regtype AND p.contained_modifier = -1
              THEN 'a bpchar without length has more than one text for one value'
+             WHEN t.typtype = 'c' THEN 'a composite value has more than one text for one value, and so may its fields'
+             WHEN EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
+             THEN 'an array has more than one text for one value (a lower bound may be written)'
              WHEN p.contained = 'interval'::regtype THEN 'an interval has more than one text for one value (1 day and 24:00:00)'
              WHEN p.contained = 'jsonb'::regtype THEN 'a jsonb has more than one text for one value (1.0 and 1.00)'
              WHEN t.typtype = 'b' AND n.nspname <> 'pg_catalog' AND t.typelem = 0
@@ -152,13 +155,20 @@ BEGIN
           FROM pg_attribute AS a
          WHERE a.attrelid = relation AND a.attnum = ANY (key.conkey) AND a.attgenerated <> ''
          ORDER BY array_position(key.conkey, a.attnum);
+    RETURN QUERY
+        SELECT 'PGT16', format('%s cannot be tracked: its constraint %I has never been checked against all rows', title, k.conname),
+               'It is NOT VALID: rows that stand here could not stand at a peer, and their commit would be held there.',
+               format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', title, k.conname)
+          FROM pg_constraint AS k
+         WHERE k.conrelid = relation AND NOT k.convalidated AND (to_jsonb(k) ->> 'conenforced')::boolean IS NOT FALSE
+         ORDER BY k.conname COLLATE "C";
 END
 $$;
 COMMENT ON FUNCTION peer_internal.refusal(regclass) IS
     'Every reason why this relation cannot be tracked, with SQLSTATE and remedy; no row when it can. PGT01 no primary key, PGT02 no '
     'ordinary table, PGT03 temporary or unlogged, PGT04 inheritance or partition, PGT05 column type that means something in one database '
     'only, PGT06 primary key that cannot decide ON CONFLICT, PGT07 schema of PostgreSQL or pgpeer, PGT08 key column whose equal values '
-    'may be written differently, PGT09 generated key column.';
+    'may be written differently, PGT09 generated key column, PGT16 constraint that is NOT VALID.';
 
 REVOKE ALL ON FUNCTION peer_internal.contained_types(oid, int), peer_internal.key_type_problem(oid, int, oid),
     peer_internal.refusal(regclass) FROM PUBLIC;

@@ -78,8 +78,8 @@ BEGIN
         problem := NULL;
         IF previous = '::' THEN
             -- a type name may be several words, and its modifier stands in their middle: timestamp(3) with time zone
-            m := regexp_match(rest, '^(character varying|bit varying|double precision|' || identifier || '(?:\.' || identifier
-                                 || ')?)(?:\((-?\d{1,5}(?:,-?\d{1,5})?)\))?( with(?:out)? time zone)?((?:\[\])*)');
+            m := regexp_match(rest, '^(character varying|bit varying|double precision|' || identifier || E'(?:\\.' || identifier
+                                 || E')?)(?:\\((-?\\d{1,5}(?:,-?\\d{1,5})?)\\))?( with(?:out)? time zone)?((?:\\[\\])*)');
             IF m IS NULL THEN
                 RETURN jsonb_build_object('reason', format('it is not understood at %L', left(rest, 40)));
             END IF;
@@ -92,7 +92,7 @@ BEGIN
             problem := CASE WHEN value IS NULL THEN format('it casts to a type that is not understood, %L', left(rest, 40))
                             ELSE peer_internal.cast_type_problem(value) END;
         ELSIF previous = 'COLLATE' THEN
-            m := regexp_match(rest, '^(?:(' || identifier || ')\.)?(' || identifier || ')');
+            m := regexp_match(rest, '^(?:(' || identifier || E')\\.)?(' || identifier || ')');
             IF m IS NULL THEN
                 RETURN jsonb_build_object('reason', format('it is not understood at %L', left(rest, 40)));
             END IF;
@@ -109,8 +109,8 @@ BEGIN
             kind := 'bits';
             used := length(word) + 3;
             value := to_jsonb(word);
-        ELSIF rest ~ '^\d' THEN
-            word := (regexp_match(rest, '^\d+(?:\.\d+)?'))[1];
+        ELSIF rest ~ E'^\\d' THEN
+            word := (regexp_match(rest, E'^\\d+(?:\\.\\d+)?'))[1];
             kind := 'number';
             used := length(word);
             value := to_jsonb(word);
@@ -125,7 +125,7 @@ BEGIN
             used := length(word);
             value := to_jsonb(word);
             problem := CASE WHEN NOT peer_internal.is_expression_operator(word) THEN format('it uses the operator %s', word) END;
-        ELSIF rest ~ '^[A-Z]' OR rest ~ '^(true|false)\M(?!\()' THEN
+        ELSIF rest ~ '^[A-Z]' OR rest ~ E'^(true|false)\\M(?!\\()' THEN
             word := (regexp_match(rest, '^[A-Za-z_0-9]+'))[1];
             kind := 'keyword';
             used := length(word);
@@ -140,7 +140,7 @@ BEGIN
             value := to_jsonb((parse_ident(word))[1]);
             IF substr(rest, used + 1, 1) = '.' THEN
                 problem := format('it uses %s, which is not built in',
-                                  (regexp_match(rest, '^' || identifier || '(?:\.' || identifier || ')*'))[1]);
+                                  (regexp_match(rest, '^' || identifier || E'(?:\\.' || identifier || ')*'))[1]);
             ELSIF substr(rest, used + 1, 1) = '(' THEN
                 kind := 'function';
                 problem := CASE WHEN NOT peer_internal.is_expression_function(value #>> '{}')
@@ -174,7 +174,7 @@ CREATE OR REPLACE FUNCTION peer_internal.describe_expression(expression pg_node_
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     -- constants are written by output functions: the same text whatever the session prefers
     SET quote_all_identifiers = off SET standard_conforming_strings = on SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
-    SET timezone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
+    SET timezone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET array_nulls = on
 AS $$
 BEGIN
     RETURN peer_internal.tokenize_expression(pg_get_expr(expression, relation), column_names);

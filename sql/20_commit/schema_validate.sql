@@ -61,7 +61,7 @@ BEGIN
                 WHEN 'operator' THEN
                     CASE WHEN NOT peer_internal.is_expression_operator(word) THEN format('it uses the operator %L', word) END
                 WHEN 'number' THEN
-                    CASE WHEN word !~ '^[0-9]+(\.[0-9]+)?$' THEN 'a number is malformed' WHEN ended THEN 'a value follows a value' END
+                    CASE WHEN word !~ E'^[0-9]+(\\.[0-9]+)?$' THEN 'a number is malformed' WHEN ended THEN 'a value follows a value' END
                 WHEN 'bits' THEN
                     CASE WHEN word !~ '^[01]*$' THEN 'a bit string is malformed' WHEN ended THEN 'a value follows a value' END
                 WHEN 'string' THEN CASE WHEN ended THEN 'a value follows a value' END

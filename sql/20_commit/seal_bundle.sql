@@ -127,14 +127,18 @@ $$;
 COMMENT ON FUNCTION peer_internal.own_lane(uuid) IS 'The lane of this database''s author and epoch in a bundle, made when missing.';
 
 CREATE OR REPLACE FUNCTION peer_internal.merged_ancestry(commit_nos bigint[]) RETURNS bigint[]
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(array_agg(m.seq ORDER BY m.lane), '{}')
-      FROM (SELECT g.lane, coalesce(max(c.ancestry[g.lane]), 0) AS seq
-              FROM peer_internal.commit AS c,
-                   generate_series(1, (SELECT max(cardinality(x.ancestry)) FROM peer_internal.commit AS x WHERE x.commit_no = ANY (commit_nos))) AS g(lane)
-             WHERE c.commit_no = ANY (commit_nos)
-             GROUP BY g.lane) AS m
+BEGIN
+    IF cardinality(commit_nos) = 1 THEN
+        RETURN (SELECT c.ancestry FROM peer_internal.commit AS c WHERE c.commit_no = commit_nos[1]);
+    END IF;
+    RETURN (SELECT coalesce(array_agg(m.seq ORDER BY m.lane), '{}')
+              FROM (SELECT a.lane, max(a.seq) AS seq
+                      FROM peer_internal.commit AS c CROSS JOIN LATERAL unnest(c.ancestry) WITH ORDINALITY AS a(seq, lane)
+                     WHERE c.commit_no = ANY (commit_nos)
+                     GROUP BY a.lane) AS m);
+END
 $$;
 COMMENT ON FUNCTION peer_internal.merged_ancestry(bigint[]) IS 'The union of the ancestries of several commits.';
 

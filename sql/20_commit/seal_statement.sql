@@ -34,7 +34,7 @@ COMMENT ON FUNCTION peer_internal.fold_statement(peer_internal.relation) IS 'The
 CREATE OR REPLACE FUNCTION peer_internal.line_expression(relation_id uuid) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(string_agg(format('CASE WHEN f.is_whole OR get_bit(f.mask, %s) = 1 THEN E''\t'' || coalesce(%s, E''\\N'') ELSE '''' END',
+    SELECT coalesce(string_agg(format($field$CASE WHEN f.is_whole OR get_bit(f.mask, %s) = 1 THEN E'\t' || coalesce(%s, E'\\N') ELSE '' END$field$,
                                       peer_internal.mask_bit(c.ordinal), peer_internal.field_expression('t.' || quote_ident(c.name), c.type)),
                                E'\n                   || ' ORDER BY c.ordinal), '''''')
       FROM peer_internal.relation_column AS c

@@ -33,13 +33,20 @@ BEGIN
          WHERE s.commit_no = c.commit_no AND s.op <> 'SCHEMA'
          GROUP BY s.relation_id
     LOOP
-        WITH seen AS MATERIALIZED (
+        WITH w AS MATERIALIZED (
+            SELECT y.key_text, y.column_ids, y.unseen FROM peer_internal.writes(part.relation_id, part.keys, ARRAY[c.commit_no]) AS y),
+        slot AS (  -- cells by the section that writes them; the row's existence by the whole commit, column_ids NULL
+            SELECT w.key_text, w.column_ids, w.unseen FROM w
+            UNION ALL
+            SELECT w.key_text, NULL, coalesce(array_agg(DISTINCT u.digest) FILTER (WHERE u.digest IS NOT NULL), '{}')
+              FROM w LEFT JOIN LATERAL unnest(w.unseen) AS u(digest) ON true GROUP BY w.key_text),
+        seen AS MATERIALIZED (
             SELECT x.conflict_id,
                    peer_internal.sees(c.ancestry, w.unseen, l.lane, l.seq, l.digest) AS lesser,
                    peer_internal.sees(c.ancestry, w.unseen, g.lane, g.seq, g.digest) AS greater
-              FROM peer_internal.writes(part.relation_id, part.keys, ARRAY[c.commit_no]) AS w
+              FROM slot AS w
               JOIN peer_internal.conflict AS x ON x.relation_id = part.relation_id AND x.key_text = w.key_text
-                   AND (x.column_id IS NULL OR x.column_id = ANY (w.column_ids))
+                   AND CASE WHEN w.column_ids IS NULL THEN x.column_id IS NULL ELSE x.column_id = ANY (w.column_ids) END
               JOIN peer_internal.commit AS l ON l.digest = x.lesser_commit
               JOIN peer_internal.commit AS g ON g.digest = x.greater_commit
              WHERE c.digest NOT IN (x.lesser_commit, x.greater_commit)),
@@ -55,6 +62,9 @@ COMMENT ON FUNCTION peer_internal.settle_conflicts(bigint) IS 'What a commit doe
 
 CREATE OR REPLACE FUNCTION peer_internal.find_conflicts(commit_no bigint, relation_id uuid, keys text[], rivals bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
+-- the values that a conflict shows must not depend on the session that merges
+SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET array_nulls = on
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
 AS $$
 DECLARE
     pair record;

@@ -98,17 +98,14 @@ COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean) IS 'One a
 CREATE OR REPLACE FUNCTION peer_internal.has_rivals(commit_no bigint) RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH seen AS MATERIALIZED (
-        SELECT c.bundle_id, peer_internal.merged_ancestry(ARRAY(SELECT p.commit_no FROM peer_internal.commit AS p WHERE p.digest = ANY (c.parents))) AS ancestry
-          FROM peer_internal.commit AS c WHERE c.commit_no = has_rivals.commit_no)
-    SELECT EXISTS (SELECT FROM seen AS s
-                     JOIN peer_internal.lane AS l ON l.bundle_id = s.bundle_id
-                     JOIN peer_internal.commit AS d ON d.bundle_id = l.bundle_id AND d.lane = l.lane AND d.state = 'merged' AND d.seq > coalesce(s.ancestry[l.lane], 0))
-        OR EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = has_rivals.commit_no AND s.unseen <> '{}')
+    SELECT peer_internal.commits_beyond(c.bundle_id, peer_internal.merged_ancestry(
+               ARRAY(SELECT p.commit_no FROM peer_internal.commit AS p WHERE p.digest = ANY (c.parents)))) <> '{}'
+        OR EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no AND s.unseen <> '{}')
+      FROM peer_internal.commit AS c WHERE c.commit_no = has_rivals.commit_no
 $$;
 COMMENT ON FUNCTION peer_internal.has_rivals(bigint) IS 'Whether there are merged commits that a commit, not merged yet, has not seen.';
 
-CREATE OR REPLACE FUNCTION peer_internal.lock_targets(commit_no bigint, wants_lines boolean) RETURNS jsonb
+CREATE OR REPLACE FUNCTION peer_internal.lock_targets(commit_no bigint, wants_lines boolean, deadline timestamptz) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -118,7 +115,8 @@ DECLARE
 BEGIN
     FOR part IN SELECT s.relation_id, s.op, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
                  WHERE s.commit_no = lock_targets.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id, s.section_no LOOP
-        lines := peer_internal.lock_rows(part.relation_id, peer_internal.section_lines(part.data), CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END);
+        lines := peer_internal.lock_rows_until(part.relation_id, peer_internal.section_lines(part.data),
+                                               CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END, deadline);
         IF wants_lines THEN
             locked := jsonb_set(locked, ARRAY[part.relation_id::text], coalesce(locked -> part.relation_id::text, '[]') || to_jsonb(lines));
         END IF;
@@ -126,11 +124,11 @@ BEGIN
     RETURN locked;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.lock_targets(bigint, boolean) IS 'Locks the rows that a commit writes and that exist. Returns relation id → their lines, if wanted: they are only needed where keys are contested.';
+COMMENT ON FUNCTION peer_internal.lock_targets(bigint, boolean, timestamptz) IS 'Locks the rows that a commit writes and that exist. Returns relation id → their lines, if wanted: they are only needed where keys are contested.';
 
-CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint) RETURNS void
+CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint, deadline timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp SET session_replication_role = replica SET lock_timeout = '400ms'
+SET search_path = pg_catalog, pg_temp SET session_replication_role = replica SET lock_timeout = '1ms'
 AS $$
 DECLARE
     bundle record;
@@ -140,6 +138,7 @@ DECLARE
     is_parked boolean := false;
     attempt int := 0;
 BEGIN
+    PERFORM peer_internal.bound_waiting(deadline);
     SELECT b.bundle_id, b.commit_mode INTO STRICT bundle FROM peer_internal.commit AS c JOIN peer_internal.bundle AS b USING (bundle_id)
      WHERE c.commit_no = merge_commit.commit_no;
     FOR part IN SELECT s.relation_id, s.data FROM peer_internal.section AS s
@@ -155,10 +154,11 @@ BEGIN
         attempt := attempt + 1;
         -- merge rule 7: lock the rows that exist, then seal what was written here (rule 11), then compare and write
         may_contest := bundle.commit_mode = 'manual' OR peer_internal.has_rivals(merge_commit.commit_no);
-        locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest);
+        locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest, deadline);
+        PERFORM peer_internal.bound_waiting(deadline);
         IF bundle.commit_mode = 'auto' AND peer_internal.journal_numbers(bundle.bundle_id) <> '{}' THEN
             IF NOT may_contest THEN
-                locked := peer_internal.lock_targets(merge_commit.commit_no, true);
+                locked := peer_internal.lock_targets(merge_commit.commit_no, true, deadline);
             END IF;
             PERFORM peer_internal.seal_bundle(bundle.bundle_id);
         END IF;
@@ -180,7 +180,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.merge_commit(bigint) IS 'Merges one complete commit whose parents are merged. Raises when it cannot; then nothing has changed.';
+COMMENT ON FUNCTION peer_internal.merge_commit(bigint, timestamptz) IS
+    'Merges one complete commit whose parents are merged, waiting for locks no longer than the deadline. Raises when it cannot; then nothing has changed.';
 
 CREATE OR REPLACE FUNCTION peer_internal.merge_next(bundle_id uuid, max_commits int DEFAULT 100)
 RETURNS TABLE (digest bytea, outcome text, detail text)
@@ -189,12 +190,14 @@ AS $$
 DECLARE
     c peer_internal.commit;
     drift interval;
+    deadline timestamptz;
     done int := 0;
     message text;
     message_detail text;
     message_state text;
 BEGIN
     PERFORM peer_internal.enter_bundle(merge_next.bundle_id);
+    deadline := peer_internal.waiting_deadline();
     SELECT x.clock_drift_limit INTO STRICT drift FROM peer.config AS x;
     WHILE done < max_commits LOOP
         SELECT x.* INTO c FROM peer_internal.commit AS x
@@ -215,7 +218,7 @@ BEGIN
             CONTINUE;
         END IF;
         BEGIN
-            PERFORM peer_internal.merge_commit(c.commit_no);
+            PERFORM peer_internal.merge_commit(c.commit_no, deadline);
             outcome := 'merged';
             UPDATE peer_internal.commit AS x SET retry_at = clock_timestamp()
              WHERE x.bundle_id = merge_next.bundle_id AND x.state = 'held' AND x.held_kind NOT IN ('future_commit', 'invalid_commit');

@@ -12,21 +12,43 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.incoming_keys(bigint, uuid) IS 'The keys that a commit writes.';
 
-CREATE OR REPLACE FUNCTION peer_internal.rivals(commit_no bigint) RETURNS bigint[]
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+CREATE OR REPLACE FUNCTION peer_internal.commits_beyond(bundle_id uuid, ancestry bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- merge rule 4: present here and not in the ancestry (one index range per lane), and the unseen lists
-    SELECT coalesce(array_agg(DISTINCT x.commit_no), '{}')
-      FROM (SELECT d.commit_no
-              FROM peer_internal.commit AS c
-              JOIN peer_internal.lane AS l ON l.bundle_id = c.bundle_id
-              JOIN peer_internal.commit AS d ON d.bundle_id = c.bundle_id AND d.lane = l.lane AND d.state = 'merged' AND d.seq > coalesce(c.ancestry[l.lane], 0)
-             WHERE c.commit_no = rivals.commit_no
-            UNION ALL
-            SELECT d.commit_no
-              FROM peer_internal.section AS s CROSS JOIN LATERAL unnest(s.unseen) AS u(digest) JOIN peer_internal.commit AS d ON d.digest = u.digest AND d.state = 'merged'
-             WHERE s.commit_no = rivals.commit_no) AS x
-     WHERE x.commit_no <> rivals.commit_no
+DECLARE
+    lane int;
+    result bigint[] := '{}';
+BEGIN
+    -- one lane after another, each a range of the index (bundle_id, lane, seq): in one statement, without statistics, the
+    -- planner would read the whole history of the bundle
+    FOR lane IN SELECT l.lane FROM peer_internal.lane AS l WHERE l.bundle_id = commits_beyond.bundle_id LOOP
+        result := result || ARRAY(SELECT d.commit_no FROM peer_internal.commit AS d
+                                   WHERE d.bundle_id = commits_beyond.bundle_id AND d.lane = commits_beyond.lane AND d.seq > coalesce(ancestry[commits_beyond.lane], 0)
+                                     AND d.state = 'merged'
+                                   ORDER BY d.seq);
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.commits_beyond(uuid, bigint[]) IS 'The merged commits that are not in an ancestry.';
+
+CREATE OR REPLACE FUNCTION peer_internal.rivals(commit_no bigint) RETURNS bigint[]
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result bigint[];
+BEGIN
+    -- merge rule 4: present here and not in the ancestry, and the unseen lists
+    SELECT peer_internal.commits_beyond(c.bundle_id, c.ancestry) INTO STRICT result FROM peer_internal.commit AS c WHERE c.commit_no = rivals.commit_no;
+    IF EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = rivals.commit_no AND s.unseen <> '{}') THEN
+        result := ARRAY(SELECT unnest(result)
+                        UNION
+                        SELECT d.commit_no FROM peer_internal.section AS s CROSS JOIN LATERAL unnest(s.unseen) AS u(digest)
+                          JOIN peer_internal.commit AS d ON d.digest = u.digest AND d.state = 'merged'
+                         WHERE s.commit_no = rivals.commit_no);
+    END IF;
+    RETURN array_remove(result, rivals.commit_no);
+END
 $$;
 COMMENT ON FUNCTION peer_internal.rivals(bigint) IS 'The merged commits that a commit has not seen.';
 
@@ -69,8 +91,8 @@ BEGIN
     SELECT coalesce(array_agg(peer_internal.key_text(l.line, r.key_count)), '{}') INTO locked_keys FROM unnest(locked) AS l(line);
     IF is_parked THEN
         -- merge rule 20: rows that swap unique values leave the table, change, and come back together
-        EXECUTE format('CREATE TEMP TABLE %I ON COMMIT DROP AS SELECT * FROM %s WITH NO DATA', 'parked_' || r.relation_number, r.relation);
-        parked := format('pg_temp.%I', 'parked_' || r.relation_number)::regclass;
+        EXECUTE format('CREATE TEMP TABLE %I ON COMMIT DROP AS SELECT * FROM %s WITH NO DATA', 'pgpeer parked ' || r.relation_number, r.relation);
+        parked := format('pg_temp.%I', 'pgpeer parked ' || r.relation_number)::regclass;
         columns_sql := peer_internal.key_list(r.relation_id, '%1$s', ', ')
             || coalesce(', ' || peer_internal.column_list(r.relation_id, peer_internal.all_columns(r.relation_id), '%1$s', ', '), '');
     END IF;

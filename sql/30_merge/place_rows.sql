@@ -26,42 +26,42 @@ AS $$
 DECLARE
     target regclass;
     everything uuid[] := peer_internal.all_columns(place_rows.relation_id);
+    placed peer_internal.placed_row[];
     present_lines text[];
     written bigint;
     part record;
 BEGIN
     SELECT r.relation INTO STRICT target FROM peer_internal.relation AS r WHERE r.relation_id = place_rows.relation_id;
-    CREATE TEMP TABLE placed ON COMMIT DROP AS
-        SELECT k.key AS key_text, s.fields, d.op AS dirty_op, d.mask AS dirty_mask
-          FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u(key)) AS k
-          LEFT JOIN peer_internal.row_state(place_rows.relation_id, keys, NULL, NULL) AS s ON s.key_text = k.key
-          LEFT JOIN peer_internal.dirty_rows(place_rows.relation_id) AS d ON d.key_text = k.key;
+    SELECT array_agg(ROW(k.key, s.fields, d.op, d.mask)::peer_internal.placed_row) INTO placed
+      FROM (SELECT DISTINCT u.key FROM unnest(keys) AS u(key)) AS k
+      LEFT JOIN peer_internal.row_state(place_rows.relation_id, keys, NULL, NULL) AS s ON s.key_text = k.key
+      LEFT JOIN peer_internal.dirty_rows(place_rows.relation_id) AS d ON d.key_text = k.key;
     -- rows without uncommitted work: exactly the state of the commits
     PERFORM peer_internal.write_rows(place_rows.relation_id, target, 'DELETE', '{}',
-        (SELECT coalesce(array_agg(p.key_text), '{}') FROM pg_temp.placed AS p WHERE p.dirty_op IS NULL AND (p.fields IS NULL OR is_parked) AND p.key_text = ANY (locked_keys)));
+        (SELECT coalesce(array_agg(p.key_text), '{}') FROM unnest(placed) AS p WHERE p.dirty_op IS NULL AND (p.fields IS NULL OR is_parked) AND p.key_text = ANY (locked_keys)));
     PERFORM peer_internal.write_rows(place_rows.relation_id, target, 'UPDATE', everything,
         (SELECT coalesce(array_agg(peer_internal.section_line(p.key_text, p.fields)), '{}')
-           FROM pg_temp.placed AS p WHERE p.dirty_op IS NULL AND p.fields IS NOT NULL AND NOT is_parked AND p.key_text = ANY (locked_keys)));
+           FROM unnest(placed) AS p WHERE p.dirty_op IS NULL AND p.fields IS NOT NULL AND NOT is_parked AND p.key_text = ANY (locked_keys)));
     SELECT coalesce(array_agg(peer_internal.section_line(p.key_text, p.fields)), '{}') INTO present_lines
-      FROM pg_temp.placed AS p WHERE p.dirty_op IS NULL AND p.fields IS NOT NULL AND (is_parked OR p.key_text <> ALL (locked_keys));
+      FROM unnest(placed) AS p WHERE p.dirty_op IS NULL AND p.fields IS NOT NULL AND (is_parked OR p.key_text <> ALL (locked_keys));
     written := peer_internal.write_rows(place_rows.relation_id, target, 'INSERT', everything, present_lines);
     IF written <> cardinality(present_lines) THEN
         PERFORM peer_internal.raise_raced(target);
     END IF;
     -- rows with uncommitted updates: only the other columns; a remote delete waits (merge rule 12)
-    FOR part IN SELECT p.dirty_mask, array_agg(p.key_text) AS part_keys FROM pg_temp.placed AS p
+    FOR part IN SELECT p.dirty_mask, array_agg(p.key_text) AS part_keys FROM unnest(placed) AS p
                  WHERE p.dirty_op = 'UPDATE' AND p.fields IS NOT NULL GROUP BY p.dirty_mask LOOP
         PERFORM peer_internal.write_rows(place_rows.relation_id, target, 'UPDATE', peer_internal.masked_columns(place_rows.relation_id, ~ part.dirty_mask),
             (SELECT array_agg(peer_internal.section_line(p.key_text,
                         (SELECT coalesce(array_agg(f.field ORDER BY f.n), '{}') FROM unnest(p.fields) WITH ORDINALITY AS f(field, n)
                           WHERE get_bit(part.dirty_mask, peer_internal.mask_bit(f.n::int - 1)) = 0)))
-               FROM pg_temp.placed AS p WHERE p.key_text = ANY (part.part_keys)));
+               FROM unnest(placed) AS p WHERE p.key_text = ANY (part.part_keys)));
     END LOOP;
     IF place_rows.commit_no IS NOT NULL THEN
         INSERT INTO peer_internal.unseen (relation_id, key_text, column_id, digest)
         SELECT DISTINCT place_rows.relation_id, p.key_text,
                CASE WHEN p.dirty_op = 'UPDATE' AND w.op <> 'DELETE' THEN v.column_id END, w.digest
-          FROM pg_temp.placed AS p
+          FROM unnest(placed) AS p
           JOIN peer_internal.writes(place_rows.relation_id, keys, ARRAY[place_rows.commit_no]) AS w ON w.key_text = p.key_text
           LEFT JOIN LATERAL unnest(CASE WHEN p.dirty_op = 'UPDATE' AND w.op <> 'DELETE' THEN w.column_ids END) AS v(column_id) ON true
          WHERE p.dirty_op IS NOT NULL
@@ -69,7 +69,6 @@ BEGIN
                 OR v.column_id = ANY (peer_internal.masked_columns(place_rows.relation_id, p.dirty_mask)))
         ON CONFLICT DO NOTHING;
     END IF;
-    DROP TABLE pg_temp.placed;
 END
 $$;
 COMMENT ON FUNCTION peer_internal.place_rows(uuid, text[], text[], bigint, boolean) IS

@@ -37,3 +37,6 @@ CREATE TABLE peer_internal.unseen (
 CREATE UNIQUE INDEX unseen_relation_id_key_text_column_id_digest_key
     ON peer_internal.unseen (relation_id, pg_catalog.md5(key_text), coalesce(column_id, relation_id), digest);
 COMMENT ON TABLE peer_internal.unseen IS 'Manual mode: merged commits that met uncommitted work in a row (column_id NULL) or cell here (merge rule 12).';
+
+CREATE TYPE peer_internal.placed_row AS (key_text text, fields text[], dirty_op text, dirty_mask bit varying);
+COMMENT ON TYPE peer_internal.placed_row IS 'A row on its way to the state of all merged commits (fields NULL: it does not exist), and the uncommitted change that stands there.';

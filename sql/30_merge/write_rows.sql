@@ -17,33 +17,48 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.column_list(uuid, uuid[], text, text) IS 'Columns through a format() template: %1$s quoted name.';
 
-CREATE OR REPLACE FUNCTION peer_internal.lock_rows(relation_id uuid, lines text[], strength text) RETURNS text[]
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET row_security = off
+CREATE OR REPLACE FUNCTION peer_internal.identity_columns(target regclass, relation_id uuid, column_ids uuid[]) RETURNS uuid[]
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(c.column_id ORDER BY c.ordinal), '{}')
+      FROM peer_internal.relation_column AS c
+      JOIN pg_attribute AS a ON a.attrelid = identity_columns.target AND a.attname = c.name
+     WHERE c.relation_id = identity_columns.relation_id AND c.column_id = ANY (column_ids) AND a.attidentity = 'a'
+$$;
+COMMENT ON FUNCTION peer_internal.identity_columns(regclass, uuid, uuid[]) IS 'Which columns are GENERATED ALWAYS AS IDENTITY: an UPDATE may not set them.';
+
+CREATE OR REPLACE FUNCTION peer_internal.replace_rows(relation_id uuid, target regclass, column_ids uuid[], identity_ids uuid[], lines text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET array_nulls = on
+SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
 AS $$
 DECLARE
-    target regclass;
-    locked text[];
+    everything uuid[] := peer_internal.all_columns(replace_rows.relation_id);
+    key_columns text := peer_internal.key_list(replace_rows.relation_id, '%1$s', ', ');
 BEGIN
-    SELECT r.relation INTO STRICT target FROM peer_internal.relation AS r WHERE r.relation_id = lock_rows.relation_id;
-    EXECUTE format('SELECT coalesce(array_agg(locked.line), ''{}'') FROM (SELECT s."pgpeer.line" AS line FROM %s AS t JOIN %s AS s ON %s ORDER BY %s FOR %s OF t) AS locked',
-                   target,
-                   peer_internal.line_source(lock_rows.relation_id, '{}'),
-                   peer_internal.key_list(lock_rows.relation_id, 't.%1$s = s.%1$s', ' AND '),
-                   peer_internal.key_list(lock_rows.relation_id, 't.%1$s', ', '),
-                   CASE strength WHEN 'delete' THEN 'UPDATE' ELSE 'NO KEY UPDATE' END)
-       INTO locked USING lines;
-    RETURN locked;
+    EXECUTE format('WITH gone AS (DELETE FROM %1$s AS t USING %2$s AS s WHERE %3$s AND (%4$s) RETURNING %5$s, %6$s)
+                    INSERT INTO %1$s (%7$s, %8$s) OVERRIDING SYSTEM VALUE SELECT * FROM gone', target,
+        peer_internal.line_source(replace_rows.relation_id, column_ids),
+        peer_internal.key_list(replace_rows.relation_id, 't.%1$s = s.%1$s', ' AND '),
+        peer_internal.column_list(replace_rows.relation_id, identity_ids, 't.%1$s <> s.%1$s', ' OR '),
+        peer_internal.key_list(replace_rows.relation_id, 't.%1$s', ', '),
+        (SELECT string_agg(CASE WHEN c.column_id = ANY (identity_ids) THEN 's.' ELSE 't.' END || quote_ident(c.name), ', ' ORDER BY c.ordinal)
+           FROM peer_internal.relation_column AS c WHERE c.relation_id = replace_rows.relation_id AND NOT c.is_key),
+        key_columns, peer_internal.column_list(replace_rows.relation_id, everything, '%1$s', ', ')) USING lines;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.lock_rows(uuid, text[], text) IS 'Locks the rows with these keys that exist, in key order (merge rule 7), and returns their lines. strength: update or delete.';
+COMMENT ON FUNCTION peer_internal.replace_rows(uuid, regclass, uuid[], uuid[], text[]) IS
+    'Gives identity columns the values of section lines, by deleting and inserting the (locked) rows in which they differ.';
 
 CREATE OR REPLACE FUNCTION peer_internal.write_rows(relation_id uuid, target regclass, op text, column_ids uuid[], lines text[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp SET row_security = off
+SET search_path = pg_catalog, pg_temp SET row_security = off SET array_nulls = on
 SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
 AS $$
 DECLARE
     statement text;
+    identity_ids uuid[];
+    set_list text;
     written bigint;
     source text := peer_internal.line_source(write_rows.relation_id, column_ids);
     same_key text := peer_internal.key_list(write_rows.relation_id, 't.%1$s = s.%1$s', ' AND ');
@@ -60,8 +75,14 @@ BEGIN
             IF column_ids = '{}' THEN
                 RETURN cardinality(lines);  -- nothing but the key: the row stands already
             END IF;
-            statement := format('UPDATE %s AS t SET %s FROM %s AS s WHERE %s', target,
-                                peer_internal.column_list(write_rows.relation_id, column_ids, '%1$s = s.%1$s', ', '), source, same_key);
+            identity_ids := peer_internal.identity_columns(target, write_rows.relation_id, column_ids);
+            IF identity_ids <> '{}' THEN
+                PERFORM peer_internal.replace_rows(write_rows.relation_id, target, column_ids, identity_ids, lines);
+            END IF;
+            set_list := peer_internal.column_list(write_rows.relation_id, ARRAY(SELECT u.id FROM unnest(column_ids) WITH ORDINALITY AS u(id, n)
+                                                                                WHERE u.id <> ALL (identity_ids) ORDER BY u.n), '%1$s = s.%1$s', ', ');
+            statement := format(CASE WHEN set_list IS NULL THEN 'SELECT FROM %1$s AS t JOIN %3$s AS s ON %4$s' ELSE 'UPDATE %1$s AS t SET %2$s FROM %3$s AS s WHERE %4$s' END,
+                                target, set_list, source, same_key);
         WHEN 'INSERT' THEN
             -- DO NOTHING, never an upsert: a row that stands there unlocked is somebody's who has not been asked
             statement := format('INSERT INTO %s AS t (%s%s) OVERRIDING SYSTEM VALUE SELECT %s%s FROM %s AS s ON CONFLICT (%s) DO NOTHING', target,

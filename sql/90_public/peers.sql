@@ -124,7 +124,7 @@ BEGIN
         bits := bits || (strpos('abcdefghijklmnopqrstuvwxyz234567', substr(peer_id, n, 1)) - 1)::bit(5);
     END LOOP;
     FOR n IN 0..31 LOOP
-        result := result || set_byte('\x00', 0, substring(bits FROM n * 8 + 1 FOR 8)::bit(8)::int);
+        result := result || set_byte(E'\\x00', 0, substring(bits FROM n * 8 + 1 FOR 8)::bit(8)::int);
     END LOOP;
     RETURN CASE WHEN peer_internal.peer_id(result) = public_key.peer_id THEN result END;
 END

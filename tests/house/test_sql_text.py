@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_an_inlined_function_is_plain_sql_with_the_rights_of_its_caller(path: Pa
             assert options["language"].sval == "sql"
             assert "security" not in options
             assert options["volatility"].sval in {"immutable", "stable"}
+
+
+def literals(text: str) -> Iterator[str]:
+    """The string literals of SQL text, those inside dollar-quoted bodies too."""
+    for token in scan(text):
+        if token.name == "SCONST":
+            literal = text[token.start : token.end + 1]
+            if literal.startswith("$"):
+                tag = literal[: literal.index("$", 1) + 1]
+                yield from literals(literal[len(tag) : -len(tag)])
+            else:
+                yield literal
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_literal_with_a_backslash_says_so(path: Path) -> None:
+    """Bodies are parsed in the user's session, where standard_conforming_strings may be off."""
+    for function in functions(path):
+        for option in function.options:
+            if option.defname == "as":
+                for literal in literals(option.arg[-1].sval):
+                    assert literal[0] in "eE" or "\\" not in literal, f"{last_name(function)}: {literal}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -198,7 +198,8 @@ class Replica:
         ]
         answer: str = self.value(
             "SELECT peer_internal.receive_commit("
-            "%s, %s, %s, %s, %s, %s, %s, %s, %s::bytea[], %s, %s, %s, %s::jsonb)",
+            # %b: as text libpq would escape bytea by a setting of the session
+            "%s, %b, %b, %b, %b, %s, %s, %b, %b::bytea[], %s, %b, %s, %s::jsonb)",
             self.bundle_id,
             header.digest,
             envelope.header,
@@ -218,7 +219,7 @@ class Replica:
 
     def receive_section(self, envelope: Envelope, number: int) -> None:
         """Hand over the bytes of one section, counted from 1."""
-        receive = "SELECT peer_internal.receive_section(%s, %s, %s)"
+        receive = "SELECT peer_internal.receive_section(%b, %s, %s)"
         self.execute(receive, envelope.digest, number, envelope.sections[number - 1].decode())
 
     def receive(self, envelopes: Iterable[Envelope]) -> list[str]:

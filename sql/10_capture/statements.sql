@@ -33,15 +33,12 @@ COMMENT ON FUNCTION peer_internal.output_expression(text, regtype) IS 'SQL text 
 CREATE OR REPLACE FUNCTION peer_internal.input_expression(text_sql text, type regtype) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- A cast from text calls the input function, unless the type has a cast of its own: then the value goes in as the element of
-    -- an array, whose input function calls that of the type. The modifier is -1, not NULL: format_type(bpchar, NULL) is "character",
+    -- A cast from text calls the input function, unless a user made a cast for the type (or will): types that are not PostgreSQL's
+    -- own go in as the element of an array, whose input function calls that of the type. The modifier is -1, not NULL: format_type(bpchar, NULL) is "character",
     -- which would cut values to one character; the assignment to the column applies the modifier and refuses what does not fit.
-    SELECT CASE WHEN t.typarray <> 0 AND n.nspname <> 'pg_catalog'
-                     AND EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = 'text'::regtype AND c.casttarget = t.oid)
-                THEN format($sql$((('{"' || replace(replace(%s, E'\\', E'\\\\'), '"', E'\\"') || '"}')::%s)[1])$sql$, text_sql, format_type(t.typarray, -1))
+    SELECT CASE WHEN t.typarray <> 0 AND t.typnamespace <> 'pg_catalog'::regnamespace THEN format($sql$((('{"' || replace(replace(%s, E'\\', E'\\\\'), '"', E'\\"') || '"}')::%s)[1])$sql$, text_sql, format_type(t.typarray, -1))
                 ELSE format('(%s)::%s', text_sql, format_type(t.oid, -1)) END
-      FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
-     WHERE t.oid = input_expression.type
+      FROM pg_type AS t WHERE t.oid = input_expression.type
 $$;
 COMMENT ON FUNCTION peer_internal.input_expression(text, regtype) IS 'SQL text that turns text into a value by the input function of the type (NULL stays NULL).';
 

@@ -16,14 +16,14 @@ CREATE OR REPLACE FUNCTION peer_internal.commits_beyond(bundle_id uuid, ancestry
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    lane int;
+    lane_no int;
     result bigint[] := '{}';
 BEGIN
     -- one lane after another, each a range of the index (bundle_id, lane, seq): in one statement, without statistics, the
     -- planner would read the whole history of the bundle
-    FOR lane IN SELECT l.lane FROM peer_internal.lane AS l WHERE l.bundle_id = commits_beyond.bundle_id LOOP
+    FOR lane_no IN SELECT l.lane FROM peer_internal.lane AS l WHERE l.bundle_id = commits_beyond.bundle_id LOOP
         result := result || ARRAY(SELECT d.commit_no FROM peer_internal.commit AS d
-                                   WHERE d.bundle_id = commits_beyond.bundle_id AND d.lane = commits_beyond.lane AND d.seq > coalesce(ancestry[commits_beyond.lane], 0)
+                                   WHERE d.bundle_id = commits_beyond.bundle_id AND d.lane = lane_no AND d.seq > coalesce(commits_beyond.ancestry[lane_no], 0)
                                      AND d.state = 'merged'
                                    ORDER BY d.seq);
     END LOOP;

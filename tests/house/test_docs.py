@@ -25,6 +25,17 @@ def test_the_error_list_names_exactly_the_sqlstates_that_the_code_raises() -> No
     assert sorted(listed) == sorted(raised)
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    paragraphs = (ROOT / "docs" / "guarantees.md").read_text().split("\n\n")
+    promises = [text for text in paragraphs if text.startswith("**")]
+    assert promises
+    for promise in promises:
+        assert re.search(r"`test_\w+`", promise), promise
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    existing = set(re.findall(r"^(?:async )?def (test_\w+)", tests, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", "".join(paragraphs))) <= existing
+
+
 def test_the_sql_page_names_every_public_function_and_table(database: Database) -> None:
     page = (ROOT / "docs" / "reference" / "sql.md").read_text()
     query = """

@@ -25,6 +25,8 @@ YIELDED_STATES: Final = frozenset({"55P03", "40P01", "40001"})
 
 _SESSION: Final = {
     "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
     "lock_timeout": "0",
@@ -40,9 +42,11 @@ _UNDERSTOOD: Final = frozenset(
 """What libpq and asyncpg both take; the rest of libpq's words is left out or passed as a server setting."""
 
 _SET_SESSION: Final = "; ".join(
-    f"SET {name} = {value if name == 'search_path' else repr(value)}" for name, value in _SESSION.items()
+    [f"SET {name} = {value if name == 'search_path' else repr(value)}" for name, value in _SESSION.items()]
+    # PostgreSQL 17 and newer
+    + ["SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"]
 )
-"""By SET, not in the start-up packet: a pooler such as PgBouncer refuses start-up parameters that it does not know."""
+"""By SET, not at start-up: a pooler such as PgBouncer refuses start-up parameters that it does not know."""
 
 Row = asyncpg.Record
 Notified = Callable[[str, int, str], None]
@@ -139,7 +143,7 @@ def refusals() -> Iterator[None]:
             remedy=getattr(error, "hint", None) or "",
             retryable=state in YIELDED_STATES,
         ) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         raise unreachable(str(error) or type(error).__name__) from error
 
 

@@ -2,8 +2,6 @@ from typing import get_args
 
 import pytest
 from conversation_pair import ALICE, HELLO, URL, Pair
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pgpeer.errors import ConfigError, HubError, LocalProtocolError
 from pgpeer.identity.key import PrivateKey
@@ -392,13 +390,3 @@ def test_nothing_can_be_asked_of_a_conversation_that_is_not_ready() -> None:
         pair.server.welcome()
     with pytest.raises(LocalProtocolError):
         pair.server.push_signal(BOB.peer_id, "sid", b"box")
-
-
-@given(st.lists(st.text(max_size=60) | st.binary(max_size=20), max_size=5), st.booleans())
-def test_noise_closes_a_conversation_and_never_raises(frames: list[str | bytes], welcomed: bool) -> None:
-    pair = Pair(welcomed=welcomed)
-    for frame in frames:
-        pair.server.receive(frame, pair.now)
-        pair.client.receive(frame, pair.now)
-    assert pair.server.is_closed == bool(frames)
-    assert pair.client.is_closed == bool(frames)

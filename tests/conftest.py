@@ -61,4 +61,3 @@ def make_database(databases: Databases) -> Iterator[Callable[..., Database]]:
 def database(make_database: Callable[..., Database]) -> Database:
     """A fresh database with pgpeer installed and an identity set."""
     return make_database()
-

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-deep demo bench docs clean
+.PHONY: help install check test test-deep test-faults test-soak test-sim test-nat test-hub-load fuzz demo bench docs clean
 
 help:            ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,10 +26,28 @@ check: $(STAMP)  ## format, lint, types, import stair, SQL lints
 	$(BIN)/python -m pytest -q tests/house
 
 test: $(STAMP)   ## the whole test suite on real PostgreSQL, short profiles
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 test-deep: $(STAMP) ## the merge against the oracle, many more examples
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -q tests/merge
+
+test-faults: $(STAMP) ## kill workers, PostgreSQL and the hub a thousand times, and audit
+	PGPEER_FAULT_KILLS=1000 $(BIN)/python -m pytest -q --timeout 0 tests/faults
+
+test-soak: $(STAMP) ## half an hour at 500 transactions a second on both sides: nothing but history grows
+	PGPEER_SOAK_SECONDS=$${PGPEER_SOAK_SECONDS:-1800} PGPEER_SOAK_RATE=$${PGPEER_SOAK_RATE:-500} $(BIN)/python -m pytest -q -s --timeout 0 tests/soak
+
+test-sim: $(STAMP) ## peers in virtual time under faults, 10,000 seeds; a failing one becomes a file
+	PGPEER_SIMULATOR_SEEDS=10000 $(BIN)/python -m pytest -q --timeout 0 tests/simulator
+
+test-nat: $(STAMP) ## peers behind real NATs in network namespaces (root; iproute2, iptables, coturn)
+	PGPEER_TEST_NAT=full $(BIN)/python -m pytest -q --timeout 0 tests/nat
+
+test-hub-load: $(STAMP) ## a hub with 1,000 peers in 500 pairs
+	PGPEER_TEST_HUB_PEERS=1000 $(BIN)/python -m pytest -q -s --timeout 0 tests/hub/test_hub_load.py
+
+fuzz: $(STAMP)   ## search every decoder for ten minutes each (PGPEER_FUZZ_SECONDS)
+	PGPEER_FUZZ_SECONDS=$${PGPEER_FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q --timeout 0 tests/fuzz/test_decoders.py
 
 demo: $(STAMP)   ## two databases, a hub, two workers and real data: the main job, shown
 	$(BIN)/pgpeer demo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import context
-from pgpeer.store.install import VERSION_SCHEMA, VERSION_TABLE
+from pgpeer.store.revisions import VERSION_SCHEMA, VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

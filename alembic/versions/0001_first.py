@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context, op
 
+from pgpeer.store.revisions import VERSION_COMMENT
 from pgpeer.store.transaction import run_file
 
 revision = "0001"
@@ -15,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     for path in context.config.attributes["sources"].tables:
         run_file(op.get_bind().connection.driver_connection, path)
-    op.execute("COMMENT ON TABLE peer_internal.schema_version IS 'The migration that this database stands at.'")
+    op.execute(VERSION_COMMENT)
 
 
 def downgrade() -> None:

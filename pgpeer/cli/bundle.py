@@ -34,7 +34,7 @@ class CommitMode(StrEnum):
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="Name of the new bundle.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new bundle.")],
     commit_mode: Annotated[
         CommitMode,
         typer.Option(

@@ -18,6 +18,8 @@ OWN_CLASS: Final = "PG"
 
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 _READ_ONLY: Final = "25006"
+_UNDEFINED_TABLE = "42P01"
+_INVALID_DATETIME = "22007"
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "08006", "08003"})
 
 
@@ -112,6 +114,10 @@ def _refusal(error: psycopg.Error) -> StoreError:
         remedy = remedy or "Connect as the role that ran 'pgpeer init', or let it grant you the right."
     elif state == _READ_ONLY:
         remedy = remedy or "Give the address of the primary server."
+    elif state == _UNDEFINED_TABLE:
+        remedy = remedy or "Write the name as in SQL, with its schema."
+    elif state == _INVALID_DATETIME:
+        remedy = remedy or "Write a time span, for example '7 days'."
     elif state in _LOST or not state:
         remedy = remedy or "Check that the server runs, then try again."
     return StoreError(f"PostgreSQL refused: {sentence}", sqlstate=state, remedy=remedy)

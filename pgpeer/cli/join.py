@@ -28,7 +28,7 @@ _PROGRESS: Final = """
 
 
 def run(
-    link: Annotated[str, typer.Argument(help="The whole pgpeer:// link of an invite.")],
+    link: Annotated[str, typer.Argument(metavar="LINK", help="The whole pgpeer:// link of an invite.")],
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until the tables are here and filled.")
     ] = True,

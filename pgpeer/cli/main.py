@@ -14,7 +14,9 @@ from pgpeer.cli import (
     conflicts,
     diff,
     doctor,
+    friend,
     hub,
+    identity,
     init,
     invite,
     join,
@@ -96,6 +98,8 @@ app.command("resolve")(resolve.run)
 app.command("invite")(invite.run)
 app.command("join")(join.run)
 app.command("peers")(peers.run)
+app.add_typer(friend.app, name="friend")
+app.add_typer(identity.app, name="identity")
 app.command("verify")(verify.run)
 app.command("doctor")(doctor.run)
 app.command("uninstall")(uninstall.run)

@@ -26,8 +26,10 @@ class Choice(StrEnum):
 
 
 def run(
-    conflict_id: Annotated[str, typer.Argument(help="The id, as 'pgpeer conflicts' shows it.")],
-    choice: Annotated[Choice, typer.Argument(help="Which value shall stand.")],
+    conflict_id: Annotated[
+        str, typer.Argument(metavar="CONFLICT", help="The id, as 'pgpeer conflicts' shows it.")
+    ],
+    choice: Annotated[Choice, typer.Argument(metavar="CHOICE", help="Which value shall stand.")],
     value: Annotated[
         str | None, typer.Option("--value", metavar="JSON", help="With choice 'value': the value, as JSON.")
     ] = None,

@@ -20,8 +20,10 @@ _ONE = "SELECT * FROM peer.log(%(bundle)s) AS l WHERE l.commit_id = %(full_id)s"
 
 
 def run(
-    bundle: Annotated[str, typer.Argument(help="Name of the bundle.")],
-    commit: Annotated[str, typer.Argument(help="A commit id, a unique part of one, or HEAD.")] = "HEAD",
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of the bundle.")],
+    commit: Annotated[
+        str, typer.Argument(metavar="COMMIT", help="A commit id, a unique part of one, or HEAD.")
+    ] = "HEAD",
     dsn: Dsn = None,
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,7 @@ Relations = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Tables
 
 
 def track(
-    bundle: Annotated[str, typer.Argument(help="Name of the bundle.")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of the bundle.")],
     relations: Relations,
     dsn: Dsn = None,
     as_json: Json = False,

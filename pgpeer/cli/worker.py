@@ -29,19 +29,26 @@ def run(
     log_level: Annotated[
         LogLevel, typer.Option("--log-level", help="The least important messages to write.")
     ] = LogLevel.INFO,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Wait while another worker serves the database, and take over when it dies or hangs.",
+        ),
+    ] = False,
     with_parent: WithParent = False,
 ) -> None:
     """Serve a database.
 
     Commits its changes, exchanges commits with other peers and merges theirs. Prints one line "ready PEER_ID"
-    when it serves; logs go to standard error. One worker per database. Stops within 5 seconds on SIGTERM or
-    Ctrl-C; whatever happens to it, nothing is half applied.
+    when it serves; logs go to standard error. One worker serves a database; with --standby it waits for its
+    turn. Stops within 5 seconds on SIGTERM or Ctrl-C; whatever happens to it, nothing is half applied.
     """
     # Takes a second, which other commands need not wait.
     from pgpeer.worker.run import WorkerSettings, configure_logs, serve
 
     address = required_dsn(dsn)
-    settings = WorkerSettings(address, choose_identity(address, identity, Settings.read()))
+    settings = WorkerSettings(address, choose_identity(address, identity, Settings.read()), standby)
     configure_logs(log_level.value)
 
     def announce(peer_id: str) -> None:

@@ -24,6 +24,9 @@ RETAINED_DIGESTS: Final = 1024
 """So many last commits of each (bundle, epoch) can be signed again after a crash; a batch is never larger."""
 
 
+DIGEST_BYTES: Final = 32
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """One commit that may be signed: its bundle, epoch, sequence number (from 1) and 32-byte digest."""
@@ -150,10 +153,14 @@ class SignatureLedger:
     def _replay(self, content: bytes) -> None:
         lines = content.split(b"\n")
         for number, line in enumerate(lines, start=1):
-            entries = _entries(line)
+            try:
+                entries = _entries(line)
+                is_damaged = entries is None and any(lines[number:])
+            except (ValueError, TypeError, RecursionError):
+                entries, is_damaged = None, True  # no crash writes a good check sum before bad words
             if entries is not None:
                 self._remember(entries)
-            elif any(lines[number:]):
+            elif is_damaged:
                 raise IdentityError(
                     f"The signature ledger '{self._path}' is damaged in line {number}.",
                     remedy="Restore the file; if that is impossible, make a new identity for this database.",
@@ -191,16 +198,27 @@ def _line(entries: Sequence[LedgerEntry]) -> bytes:
 
 
 def _entries(line: bytes) -> list[LedgerEntry] | None:
-    """Read one line without its newline; None when its check sum is wrong."""
+    """Read one line without its newline; None when its check sum is wrong.
+
+    Raises:
+        ValueError, TypeError, RecursionError: the check sum is right and what stands behind it is not.
+    """
     if not line:
         return []
     checksum, _, body = line.partition(b" ")
     if checksum != f"{zlib.crc32(body):08x}".encode("ascii"):
         return None
-    return [
-        LedgerEntry(UUID(bundle), epoch, seq, bytes.fromhex(digest))
-        for bundle, epoch, seq, digest in json.loads(body)
-    ]
+    records = json.loads(body)
+    if not isinstance(records, list):
+        raise ValueError("a line holds no list")
+    return [_entry(*record) for record in records]
+
+
+def _entry(bundle: str, epoch: int, seq: int, digest: str) -> LedgerEntry:
+    numbers = type(epoch) is type(seq) is int
+    if not isinstance(bundle, str) or not numbers or len(bytes.fromhex(digest)) != DIGEST_BYTES:
+        raise ValueError("a number or digest is malformed")
+    return LedgerEntry(UUID(bundle), epoch, seq, bytes.fromhex(digest))
 
 
 def _write_whole(descriptor: int, content: bytes) -> None:

@@ -17,6 +17,7 @@ from pgpeer.commit.vector import VectorEntry
 from pgpeer.errors import CommitError, LocalProtocolError, RemoteProtocolError
 from pgpeer.protocol import limits, messages
 from pgpeer.protocol.messages import Message, MessageType, Payload
+from pgpeer.protocol.payload import read_payload
 
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
@@ -104,13 +105,7 @@ class _Reader(dag_cbor.Reader):
         return number
 
     def payload(self) -> Payload:
-        try:
-            value = json.loads(self.text(limits.MAX_PAYLOAD_BYTES))
-        except (ValueError, RecursionError) as error:
-            raise CommitError("A join payload is not JSON.", code="bad_message") from error
-        if not isinstance(value, dict):
-            raise CommitError("A join payload is not a JSON object.", code="bad_message")
-        return value
+        return read_payload(self.text(limits.MAX_PAYLOAD_BYTES))
 
     def signature(self) -> bytes:
         return self.byte_string(_SIGNATURE_BYTES)
@@ -184,6 +179,7 @@ _READERS: Final[dict[MessageType, tuple[int, Callable[[_Reader], Message]]]] = {
         2,
         lambda r: messages.Close(r.text(limits.MAX_CODE_BYTES), r.text(limits.MAX_TEXT_BYTES)),
     ),
+    MessageType.CHANNEL: (1, lambda r: messages.Channel(r.bytes_up_to(limits.MAX_CHANNEL_BYTES))),
 }
 
 
@@ -202,8 +198,7 @@ def _parts(message: Message) -> tuple[MessageType, list[bytes]]:
         case messages.Join(invite_id, secret):
             return MessageType.JOIN, [_uuid(invite_id), _exact(secret, _KEY_BYTES)]
         case messages.JoinAccepted(invite_id, payload):
-            document = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-            return MessageType.JOIN_ACCEPTED, [_uuid(invite_id), _text(document, limits.MAX_PAYLOAD_BYTES)]
+            return MessageType.JOIN_ACCEPTED, [_uuid(invite_id), _payload(payload)]
         case messages.JoinRefused(invite_id, code, detail):
             return MessageType.JOIN_REFUSED, [_uuid(invite_id), _code(code), _clipped(detail)]
         case messages.Vector(bundle_id, entries, partial):
@@ -245,6 +240,8 @@ def _parts(message: Message) -> tuple[MessageType, list[bytes]]:
             ]
         case messages.Close(code, detail):
             return MessageType.CLOSE, [_code(code), _clipped(detail)]
+        case messages.Channel(data):
+            return MessageType.CHANNEL, [_bytes(data, limits.MAX_CHANNEL_BYTES)]
 
 
 def _bytes(value: bytes, limit: int) -> bytes:
@@ -263,6 +260,15 @@ def _text(value: str, limit: int) -> bytes:
     if len(value.encode("utf-8")) > limit:
         raise LocalProtocolError(f"A text is too long, {limit} bytes are allowed.", code="too_large")
     return text(value)
+
+
+def _payload(value: Payload) -> bytes:
+    document = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        read_payload(document)
+    except CommitError as error:
+        raise LocalProtocolError(str(error)) from error
+    return _text(document, limits.MAX_PAYLOAD_BYTES)
 
 
 def _clipped(value: str) -> bytes:

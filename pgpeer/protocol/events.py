@@ -94,6 +94,13 @@ class AcknowledgementReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelReceived:
+    """The other side says something about the connections of applications; the bytes are not read yet."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteError:
     """The other side met an error that concerns this conversation; the session goes on."""
 
@@ -137,6 +144,7 @@ Event = (
     | CommitReceived
     | SectionReceived
     | AcknowledgementReceived
+    | ChannelReceived
     | RemoteError
     | SessionSlow
     | SessionClosed

@@ -51,6 +51,11 @@ class Outbox:
         if lane is Lane.DATA:
             self.data_bytes += len(message)
 
+    @property
+    def has_control(self) -> bool:
+        """Whether control messages wait."""
+        return bool(self._lanes[Lane.CONTROL])
+
     def next_frame(self, credit: int) -> tuple[bytes, int] | None:
         """Give the next frame and how much credit it uses; None when nothing may be sent now.
 

@@ -30,6 +30,9 @@ MAX_SECTION_BYTES: Final = 128 * 1024 * 1024
 MAX_DATA_MESSAGE_BYTES: Final = MAX_SECTION_BYTES + 4096
 """The largest message within the credit."""
 
+MAX_CHANNEL_BYTES: Final = 256 * 1024 + 64
+"""The largest message about the connections of applications."""
+
 # Credit.
 
 CREDIT_WINDOW_BYTES: Final = 4 * 1024 * 1024
@@ -43,6 +46,9 @@ GRANT_STEP_BYTES: Final = CREDIT_WINDOW_BYTES // 16
 
 OUTBOX_BYTES: Final = 1024 * 1024
 """While more commits and sections than this wait to be sent, no more are wanted."""
+
+MAX_WAITING_REPLIES: Final = 4096
+"""So many different things a side may ask for before it reads the answers; above it is cut off."""
 
 # Packing.
 

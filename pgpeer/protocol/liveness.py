@@ -39,6 +39,11 @@ class Liveness:
         seconds = limits.HANDSHAKE_FAIL_SECONDS if self.slow_told else limits.HANDSHAKE_SLOW_SECONDS
         return self.began + seconds
 
+    def handshake_failed(self, now: float) -> bool:
+        """Whether the handshake has taken too long."""
+        # the same sum as in the deadline: `now - began` may round to less, and tick would change nothing
+        return now >= self.began + limits.HANDSHAKE_FAIL_SECONDS
+
     def established_deadline(self) -> float:
         """Give when `tick` must be called next after the handshake."""
         if self._unanswered:

@@ -32,6 +32,7 @@ class MessageType(IntEnum):
     PONG = 14
     ERROR = 15
     CLOSE = 16
+    CHANNEL = 17
 
 
 DATA_TYPES: Final = frozenset({MessageType.COMMIT, MessageType.SECTION})
@@ -173,6 +174,16 @@ class Close:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Carries what applications say to each other; its bytes are those of `pgpeer.channel`.
+
+    It is outside of the credit of commits: each application connection has a window of its own.
+    """
+
+    data: bytes
+
+
 Message = (
     Hello
     | Authentication
@@ -190,4 +201,5 @@ Message = (
     | Pong
     | Error
     | Close
+    | Channel
 )

@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from pgpeer.commit.vector import VectorEntry, vector_digest
+from pgpeer.commit.vector import VectorEntry
 from pgpeer.errors import CODES, PHASES, LocalProtocolError, RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events, limits, messages
+from pgpeer.protocol.announcements import Announcements
 from pgpeer.protocol.credit import Credit
 from pgpeer.protocol.encoding import decode, encode
 from pgpeer.protocol.events import SectionReceived
@@ -23,6 +24,7 @@ from pgpeer.protocol.handshake import Handshake, Role
 from pgpeer.protocol.liveness import Liveness
 from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType, Payload
 from pgpeer.protocol.packing import Packer, unpacked_size
+from pgpeer.protocol.replies import Replies
 from pgpeer.protocol.states import ACCEPTED, PHASE, State
 
 
@@ -62,7 +64,8 @@ class Session:
         self._events: list[events.Event] = []
         self._credit = Credit()
         self._peer_id: str | None = None
-        self._vectors: dict[UUID, messages.Vector] = {}
+        self._announcements = Announcements()
+        self._replies = Replies()
         self._handlers: Mapping[MessageType, Callable[[Any, float], None]] = {
             MessageType.HELLO: self._on_hello,
             MessageType.AUTHENTICATION: self._on_authentication,
@@ -80,6 +83,7 @@ class Session:
             MessageType.PONG: self._on_pong,
             MessageType.ERROR: self._on_error,
             MessageType.CLOSE: self._on_close,
+            MessageType.CHANNEL: self._on_channel,
         }
         self._put(self._handshake.hello())
 
@@ -127,7 +131,7 @@ class Session:
             return
         if self.state is not State.ESTABLISHED:
             phase = PHASE[self.state]
-            if now - self._time.began >= limits.HANDSHAKE_FAIL_SECONDS:
+            if self._time.handshake_failed(now):
                 detail = f"The other side did not answer within {limits.HANDSHAKE_FAIL_SECONDS:g} s."
                 self._close("timeout", phase, detail, retryable=True)
             else:
@@ -143,6 +147,8 @@ class Session:
 
     def next_frame(self) -> bytes | None:
         """Give the next frame for the link; None when there is nothing that may be sent now."""
+        if not self._outbox.has_control:
+            self._put_replies()
         found = self._outbox.next_frame(self._credit.to_send)
         if found is None:
             return None
@@ -187,12 +193,8 @@ class Session:
 
         A large vector goes as its digest; the whole follows only when the other side's last one differs.
         """
-        held = {digest: tuple(numbers) for digest, numbers in (partial or {}).items()}
-        vector = messages.Vector(bundle_id, tuple(entries), held)
-        large = len(vector.entries) > limits.WHOLE_VECTOR_ENTRIES
-        announced = messages.VectorDigest(bundle_id, vector_digest(entries)) if large and not held else vector
-        self._command(announced)
-        self._vectors[bundle_id] = vector
+        self._require_established("Vector")
+        self._put(self._announcements.announce(bundle_id, entries, partial or {}))
 
     def wants_section(self) -> bool:
         """Whether `send_commit` and `send_section` may be called now."""
@@ -214,8 +216,19 @@ class Session:
     def send_acknowledgement(
         self, bundle_id: UUID, entries: Sequence[VectorEntry], signature: bytes = b""
     ) -> None:
-        """Tell what is durably merged here."""
-        self._command(messages.Acknowledgement(bundle_id, tuple(entries), signature))
+        """Tell what is durably merged here, in the place of what was not sent yet of this bundle."""
+        self._require_established("Acknowledgement")
+        self._reply(messages.Acknowledgement(bundle_id, tuple(entries), signature), bundle_id)
+
+    def wants_channel(self) -> bool:
+        """Whether `send_channel` should be called now: one message at a time, so that others get through."""
+        return self.state is State.ESTABLISHED and not self._outbox.has_control
+
+    def send_channel(self, data: bytes) -> None:
+        """Send what an application says to the other side's, after the answers that wait."""
+        self._require_established("Channel")
+        self._put_replies()
+        self._put(messages.Channel(data))
 
     def unpack(self, event: SectionReceived) -> SectionReceived:
         """Give a received section with its data unpacked.
@@ -244,6 +257,7 @@ class Session:
     def close(self, detail: str = "") -> None:
         """End the session; `next_frame` still gives the last word for the other side. Idempotent."""
         if self.state is not State.CLOSED:
+            self._put_replies()
             self._put(messages.Close("remote_closed", detail))
             self._close("local_closed", "", detail or "The session was closed here.", retryable=True)
 
@@ -292,37 +306,25 @@ class Session:
         self._events.append(events.VectorReceived(message.bundle_id, message.entries, message.partial))
 
     def _on_vector_digest(self, message: messages.VectorDigest, now: float) -> None:
-        own = self._vectors.get(message.bundle_id)
-        if own is not None and vector_digest(own.entries) == message.digest:
+        own = self._announcements.equal(message.bundle_id, message.digest)
+        if own is not None:
             self._events.append(events.VectorReceived(message.bundle_id, own.entries, {}))
         else:
-            self._put(messages.VectorRequest(message.bundle_id))
+            self._reply(messages.VectorRequest(message.bundle_id), message.bundle_id)
 
     def _on_vector_request(self, message: messages.VectorRequest, now: float) -> None:
-        own = self._vectors.get(message.bundle_id)
-        if own is None:
-            raise RemoteProtocolError("The other side asks for a vector that was never announced.")
-        self._put(own)
+        self._put(self._announcements.answer(message.bundle_id))
 
     def _on_commit(self, message: messages.Commit, now: float) -> None:
-        credit = self._credit.of_message()
-        self._events.append(
-            events.CommitReceived(message.bundle_id, message.header, message.signature, credit)
-        )
+        credit, m = self._credit.of_message(), message
+        self._events.append(events.CommitReceived(m.bundle_id, m.header, m.signature, credit))
 
     def _on_section(self, message: messages.Section, now: float) -> None:
         if message.packed:
             unpacked_size(message.data)
-        credit = self._credit.of_message()
+        credit, m = self._credit.of_message(), message
         self._events.append(
-            SectionReceived(
-                message.bundle_id,
-                message.commit_digest,
-                message.section_no,
-                message.data,
-                credit,
-                message.packed,
-            )
+            SectionReceived(m.bundle_id, m.commit_digest, m.section_no, m.data, credit, m.packed)
         )
 
     def _on_acknowledgement(self, message: messages.Acknowledgement, now: float) -> None:
@@ -334,7 +336,7 @@ class Session:
         self._credit.granted(message.count)
 
     def _on_ping(self, message: messages.Ping, now: float) -> None:
-        self._put(messages.Pong(message.number))
+        self._reply(messages.Pong(message.number), None)
 
     def _on_pong(self, message: messages.Pong, now: float) -> None:
         if not self._time.pong(message.number, now):
@@ -350,6 +352,9 @@ class Session:
         detail = message.detail or "The other side closed the session."
         self._close(code, PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
 
+    def _on_channel(self, message: messages.Channel, now: float) -> None:
+        self._events.append(events.ChannelReceived(message.data))
+
     # Sending and ending.
 
     def _grant(self, count: int) -> None:
@@ -360,12 +365,22 @@ class Session:
     def _put(self, message: Message) -> None:
         self._outbox.put(Lane.CONTROL, encode(message))
 
+    def _reply(
+        self, message: messages.Pong | messages.VectorRequest | messages.Acknowledgement, about: UUID | None
+    ) -> None:
+        self._replies.put(type(message), about, encode(message))
+
+    def _put_replies(self) -> None:
+        for reply in self._replies.take():
+            self._outbox.put(Lane.CONTROL, reply)
+
     def _command(self, message: Message) -> None:
-        if self.state is not State.ESTABLISHED:
-            raise LocalProtocolError(
-                f"A {type(message).__name__} message cannot be sent in state {self.state.value}."
-            )
+        self._require_established(type(message).__name__)
         self._put(message)
+
+    def _require_established(self, name: str) -> None:
+        if self.state is not State.ESTABLISHED:
+            raise LocalProtocolError(f"A {name} message cannot be sent in state {self.state.value}.")
 
     def _send_data(self, message: messages.Commit | messages.Section) -> None:
         if not self.wants_section():
@@ -381,4 +396,5 @@ class Session:
     def _close(self, code: str, phase: str, detail: str, *, retryable: bool) -> None:
         self.state = State.CLOSED
         self._outbox.drop_data()
+        self._replies.take()
         self._events.append(events.SessionClosed(code, phase, detail, retryable))

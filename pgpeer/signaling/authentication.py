@@ -19,11 +19,17 @@ HUB_DOMAIN: Final = "hub-auth"
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 
 
-def authenticate(key: PrivateKey, hello: Hello, label: str, url: str) -> Authenticate:
+def authenticate(
+    key: PrivateKey,
+    hello: Hello,
+    label: str,
+    url: str,
+    features: tuple[str, ...] = (),
+    visitor: bool = False,
+) -> Authenticate:
     """Answer a hub's hello."""
-    return Authenticate(
-        key.peer_id, label, url, key.sign(HUB_DOMAIN, _transcript(hello, key.peer_id, label, url))
-    )
+    signature = key.sign(HUB_DOMAIN, _transcript(hello, key.peer_id, label, url))
+    return Authenticate(key.peer_id, label, url, signature, features, visitor)
 
 
 def check_authentication(hello: Hello, message: Authenticate, authorities: frozenset[str]) -> None:

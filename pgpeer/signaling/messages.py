@@ -1,17 +1,16 @@
-"""The messages between a hub and its clients: JSON objects in text frames, `t` says which one."""
+"""The messages between a hub and its clients, as values; `pgpeer.signaling.wire` writes and reads them.
+
+Everything after `Pong` and `Ping` was added to version 1 later: a hub says in its hello what it offers, a
+client in its proof what it takes, and neither sends the other what it did not announce.
+"""
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeVar
+from typing import Final
 
-from pgpeer.errors import IdentityError, RemoteProtocolError
-from pgpeer.identity.peer_id import public_key_from_peer_id
-from pgpeer.signaling.signal import SID_PATTERN, is_encodable
+from pgpeer.signaling.signal import is_encodable
 
 PROTOCOL_VERSION: Final = 1
 NONCE_BYTES: Final = 32
@@ -20,23 +19,37 @@ URL_CHARACTERS_LIMIT: Final = 512
 PRESENCE_ENTRIES_LIMIT: Final = 100
 """So many peers go into one presence message, which then fits a frame whatever their labels."""
 
+NAMESPACES: Final = "namespaces"
+MAILBOX: Final = "mailbox"
+CIRCUITS: Final = "circuits"
+TURN: Final = "turn"
+FEATURES: Final = (NAMESPACES, MAILBOX, CIRCUITS, TURN)
+"""What hub and client may announce."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Hub → client, first: who the hub is, and what to sign."""
+    """Hub → client, first: who the hub is, what to sign, and what it offers."""
 
     hub_id: str
     nonce: bytes
+    features: tuple[str, ...] = ()
+    versions: tuple[int, ...] = (PROTOCOL_VERSION,)
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Client → hub: who the client is, which URL it dialled, and its signature (domain "hub-auth")."""
+    """Client → hub: who the client is, which URL it dialled, and its signature (domain "hub-auth").
+
+    A `visitor` opens circuits only: it takes the place of no other connection and nobody sees it online.
+    """
 
     peer_id: str
     label: str
     url: str
     signature: bytes
+    features: tuple[str, ...] = ()
+    visitor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +103,17 @@ class TakeSignal:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Hub → client: an error; of one request, or (request None) of the conversation, which then ends."""
+    """Hub → client: an error; of one request, or (request None) of the conversation, which then ends.
+
+    `elsewhere` is the URL of the hub process where the request would succeed, when there is one.
+    """
 
     code: str
     detail: str
     hint: str
     retryable: bool
     request: int | None = None
+    elsewhere: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,171 +126,232 @@ class Pong:
     """Hub → client: so am I."""
 
 
-ClientMessage = Authenticate | Watch | SendSignal | Ping
-HubMessage = Hello | Welcome | Presence | Delivery | TakeSignal | Refusal | Pong
-Fields = dict[str, object]
-Message = TypeVar("Message")
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Client → hub: list me in a namespace for `ttl_seconds`, with this signed record."""
+
+    request: int
+    namespace: str
+    ttl_seconds: int
+    record: bytes
 
 
-def encode(message: ClientMessage | HubMessage) -> str:
-    """Give the text frame of a message."""
-    return json.dumps(_fields_of(message), ensure_ascii=False, separators=(",", ":"))
+@dataclass(frozen=True, slots=True)
+class Unregister:
+    """Client → hub: list me there no longer."""
+
+    request: int
+    namespace: str
 
 
-def decode_for_hub(frame: str, limit: int) -> ClientMessage:
-    """Read what a client sent, at most `limit` bytes of UTF-8.
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Hub → client: it is so, for so long (0: no longer)."""
 
-    Raises:
-        RemoteProtocolError: it is not a message that a client sends.
+    request: int
+    ttl_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discover:
+    """Client → hub: who is listed in this namespace; only what changed after `cookie` (0: all)."""
+
+    request: int
+    namespace: str
+    cookie: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """Hub → client: the next records, a cookie to go on from, and whether there are more now."""
+
+    request: int
+    records: tuple[bytes, ...]
+    cookie: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Client → hub: push the changes of these namespaces, and no others, from now on."""
+
+    namespaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Hub → client: who joined or renewed (records) and who left a namespace.
+
+    `missed` says that more changed than the hub could keep for this client: it has to discover again.
     """
-    return _decode(frame, limit, _FROM_CLIENT)
+
+    namespace: str
+    joined: tuple[bytes, ...]
+    left: tuple[str, ...]
+    missed: bool
 
 
-def decode_for_client(frame: str, limit: int) -> HubMessage:
-    """Read what a hub sent, at most `limit` bytes of UTF-8.
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Client → hub: keep this sealed box for that peer, online or not, at most `ttl_seconds`."""
 
-    Raises:
-        RemoteProtocolError: it is not a message that a hub sends.
-    """
-    return _decode(frame, limit, _FROM_HUB)
-
-
-def _fields_of(message: ClientMessage | HubMessage) -> Fields:
-    match message:
-        case Hello(hub_id, nonce):
-            return {"t": "hello", "hub_id": hub_id, "nonce": nonce.hex(), "proto": [PROTOCOL_VERSION]}
-        case Authenticate(peer_id, label, url, signature):
-            return {"t": "auth", "peer_id": peer_id, "label": label, "url": url, "sig": _base64(signature)}
-        case Welcome(lease_seconds):
-            return {"t": "ok", "lease": lease_seconds}
-        case Watch(peer_ids):
-            return {"t": "watch", "peers": list(peer_ids)}
-        case Presence(online, offline):
-            return {"t": "presence", "online": dict(online), "offline": list(offline)}
-        case SendSignal(request, to, sid, box):
-            return {"t": "signal", "id": request, "to": to, "sid": sid, "box": _base64(box)}
-        case Delivery(request, delivered):
-            return {"t": "delivered" if delivered else "offline", "id": request}
-        case TakeSignal(sender, sid, box):
-            return {"t": "signal", "from": sender, "sid": sid, "box": _base64(box)}
-        case Refusal(code, detail, hint, retryable, request):
-            fields: Fields = {
-                "t": "error",
-                "code": code,
-                "detail": detail,
-                "hint": hint,
-                "retryable": retryable,
-            }
-            return fields if request is None else fields | {"id": request}
-        case Ping():
-            return {"t": "ping"}
-        case Pong():
-            return {"t": "pong"}
+    request: int
+    to: str
+    ttl_seconds: int
+    box: bytes
 
 
-def _decode(frame: str, limit: int, readers: Mapping[str, Callable[[Fields], Message]]) -> Message:
-    if len(frame) > limit or len(frame.encode("utf-8", "replace")) > limit:
-        _refuse(f"it has more than {limit} bytes", code="too_large")
-    try:
-        fields = json.loads(frame)
-    except (ValueError, RecursionError):
-        _refuse("it is not JSON")
-    if not isinstance(fields, dict):
-        _refuse("it is not an object")
-    kind = fields.get("t")
-    reader = readers.get(kind) if isinstance(kind, str) else None
-    if reader is None:
-        _refuse("its type is unknown")
-    return reader(fields)
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Hub → client: the box is kept, under this number."""
+
+    request: int
+    mail: int
 
 
-def _hello(fields: Fields) -> Hello:
-    versions = fields.get("proto")
-    if not isinstance(versions, list) or PROTOCOL_VERSION not in versions:
-        _refuse(f"the hub does not speak version {PROTOCOL_VERSION}", code="version_mismatch")
-    return Hello(_text(fields, "hub_id", 128), _hex(fields, "nonce", NONCE_BYTES))
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Hub → client: a box that was kept; it comes again on every connection until it is `Taken`."""
+
+    mail: int
+    sender: str
+    sent_at: int
+    box: bytes
 
 
-def _authenticate(fields: Fields) -> Authenticate:
-    return Authenticate(
-        peer_id=_peer_id(fields.get("peer_id")),
-        label=_label(fields.get("label")),
-        url=_text(fields, "url", URL_CHARACTERS_LIMIT),
-        signature=_bytes(fields, "sig"),
-    )
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Client → hub: these boxes are safe with me, forget them."""
+
+    mails: tuple[int, ...]
 
 
-def _welcome(fields: Fields) -> Welcome:
-    lease = fields.get("lease")
-    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 3600:
-        _refuse("'lease' is not a time")
-    return Welcome(float(lease))
+@dataclass(frozen=True, slots=True)
+class AskTurn:
+    """Client → hub: give me credentials for the TURN servers."""
+
+    request: int
 
 
-def _watch(fields: Fields) -> Watch:
-    return Watch(tuple(_peer_id(peer_id) for peer_id in _list(fields, "peers")))
+@dataclass(frozen=True, slots=True)
+class TurnOffer:
+    """Hub → client: the TURN servers, with a name and password that hold for `ttl_seconds`."""
+
+    request: int
+    urls: tuple[str, ...]
+    username: str
+    credential: str
+    ttl_seconds: int
 
 
-def _presence(fields: Fields) -> Presence:
-    online = fields.get("online")
-    if not isinstance(online, dict):
-        _refuse("'online' is not an object")
-    return Presence(
-        {_peer_id(peer_id): _label(label) for peer_id, label in online.items()},
-        tuple(_peer_id(peer_id) for peer_id in _list(fields, "offline")),
-    )
+@dataclass(frozen=True, slots=True)
+class OpenCircuit:
+    """Client → hub: connect me with that peer through yourself."""
+
+    request: int
+    to: str
 
 
-def _send_signal(fields: Fields) -> SendSignal:
-    return SendSignal(_request(fields), _peer_id(fields.get("to")), _sid(fields), _bytes(fields, "box"))
+@dataclass(frozen=True, slots=True)
+class CircuitOpened:
+    """Hub → client: the peer has accepted; binary frames that begin with this number are the circuit's."""
+
+    request: int
+    circuit: int
 
 
-def _take_signal(fields: Fields) -> TakeSignal:
-    return TakeSignal(_peer_id(fields.get("from")), _sid(fields), _bytes(fields, "box"))
+@dataclass(frozen=True, slots=True)
+class CircuitOffered:
+    """Hub → client: that peer (by its proof to the hub) wants a circuit; answer `Accept` or `Shut`."""
+
+    circuit: int
+    sender: str
 
 
-def _delivered(fields: Fields) -> Delivery:
-    return Delivery(_request(fields), True)
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Client → hub: I take the circuit."""
+
+    circuit: int
 
 
-def _offline(fields: Fields) -> Delivery:
-    return Delivery(_request(fields), False)
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Either way: you may send so many bytes more on the circuit. Nobody sends without credit."""
+
+    circuit: int
+    size: int
 
 
-def _refusal(fields: Fields) -> Refusal:
-    return Refusal(
-        code=_text(fields, "code", 64),
-        detail=_text(fields, "detail", 1024),
-        hint=_text(fields, "hint", 1024, empty=True),
-        retryable=fields.get("retryable") is True,
-        request=_request(fields) if "id" in fields else None,
-    )
+@dataclass(frozen=True, slots=True)
+class End:
+    """Either way: no more bytes come from this side; the other direction goes on."""
+
+    circuit: int
 
 
-def _ping(_: Fields) -> Ping:
-    return Ping()
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """Either way: the circuit is over at once, for this reason; what was under way is lost."""
+
+    circuit: int
+    code: str
+    detail: str
 
 
-def _pong(_: Fields) -> Pong:
-    return Pong()
+CircuitControl = Accept | Credit | End | Shut
+ClientMessage = (
+    Authenticate
+    | Watch
+    | SendSignal
+    | Ping
+    | Register
+    | Unregister
+    | Discover
+    | Follow
+    | Post
+    | Taken
+    | AskTurn
+    | OpenCircuit
+    | Accept
+    | Credit
+    | End
+    | Shut
+)
+HubMessage = (
+    Hello
+    | Welcome
+    | Presence
+    | Delivery
+    | TakeSignal
+    | Refusal
+    | Pong
+    | Registered
+    | Discovered
+    | Changes
+    | Posted
+    | Mail
+    | TurnOffer
+    | CircuitOpened
+    | CircuitOffered
+    | Credit
+    | End
+    | Shut
+)
 
 
-_FROM_CLIENT: Final[Mapping[str, Callable[[Fields], ClientMessage]]] = {
-    "auth": _authenticate,
-    "watch": _watch,
-    "signal": _send_signal,
-    "ping": _ping,
+OFFERED_BY: Final[dict[type[ClientMessage], str]] = {
+    Register: NAMESPACES,
+    Unregister: NAMESPACES,
+    Discover: NAMESPACES,
+    Follow: NAMESPACES,
+    Post: MAILBOX,
+    Taken: MAILBOX,
+    AskTurn: TURN,
+    **dict.fromkeys((OpenCircuit, Accept, Credit, End, Shut), CIRCUITS),
 }
-_FROM_HUB: Final[Mapping[str, Callable[[Fields], HubMessage]]] = {
-    "hello": _hello,
-    "ok": _welcome,
-    "presence": _presence,
-    "delivered": _delivered,
-    "offline": _offline,
-    "signal": _take_signal,
-    "error": _refusal,
-    "pong": _pong,
-}
+"""The feature that the hub must have announced before a client says this."""
 
 
 def is_label(value: str) -> bool:
@@ -288,78 +366,3 @@ def is_label(value: str) -> bool:
 def presentable_label(value: str) -> str:
     """Make a label of any text: what cannot stand in one becomes a blank, what is too long is cut."""
     return "".join(character if is_label(character) else " " for character in value[:LABEL_CHARACTERS_LIMIT])
-
-
-def _text(fields: Fields, name: str, limit: int, *, empty: bool = False) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or len(value) > limit or not is_encodable(value) or not (value or empty):
-        _refuse(f"'{name}' is not a text of at most {limit} characters")
-    return value
-
-
-def _label(value: object) -> str:
-    if not isinstance(value, str) or not is_label(value):
-        _refuse("a label is malformed")
-    return value
-
-
-def _peer_id(value: object) -> str:
-    if not isinstance(value, str):
-        _refuse("a peer id is not a text")
-    try:
-        public_key_from_peer_id(value)
-    except IdentityError as error:
-        _refuse(f"a peer id is malformed ({error})", code="id_unknown")
-    return value
-
-
-def _sid(fields: Fields) -> str:
-    value = fields.get("sid")
-    if not isinstance(value, str) or not SID_PATTERN.fullmatch(value):
-        _refuse("'sid' is malformed")
-    return value
-
-
-def _request(fields: Fields) -> int:
-    value = fields.get("id")
-    if type(value) is not int or not 0 <= value < 2**53:
-        _refuse("'id' is not a number")
-    return value
-
-
-def _hex(fields: Fields, name: str, size: int) -> bytes:
-    value = fields.get(name)
-    try:
-        content = bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError:
-        content = b""
-    if len(content) != size:
-        _refuse(f"'{name}' is not {2 * size} hexadecimal digits")
-    return content
-
-
-def _bytes(fields: Fields, name: str) -> bytes:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value.isascii():
-        _refuse(f"'{name}' is not base64")
-    try:
-        return b64decode(value, validate=True)
-    except Base64Error:
-        _refuse(f"'{name}' is not base64")
-
-
-def _list(fields: Fields, name: str) -> list[object]:
-    value = fields.get(name)
-    if not isinstance(value, list):
-        _refuse(f"'{name}' is not a list")
-    return value
-
-
-def _base64(content: bytes) -> str:
-    return b64encode(content).decode("ascii")
-
-
-def _refuse(reason: str, *, code: str = "bad_message") -> NoReturn:
-    raise RemoteProtocolError(
-        f"A signalling message cannot be read: {reason}.", code=code, phase="signalling"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -11,23 +10,37 @@ from pgpeer.errors import LocalProtocolError, PgpeerError, RemoteProtocolError
 from pgpeer.signaling.authentication import check_authentication
 from pgpeer.signaling.limits import HubLimits, TokenBucket
 from pgpeer.signaling.messages import (
-    PRESENCE_ENTRIES_LIMIT,
+    CIRCUITS,
+    OFFERED_BY,
+    Accept,
+    AskTurn,
     Authenticate,
+    CircuitControl,
     ClientMessage,
+    Credit,
     Delivery,
+    Discover,
+    End,
+    Follow,
     Hello,
     HubMessage,
+    Mail,
+    OpenCircuit,
     Ping,
     Pong,
-    Presence,
+    Post,
     Refusal,
+    Register,
     SendSignal,
+    Shut,
+    Taken,
     TakeSignal,
+    Unregister,
     Watch,
     Welcome,
-    decode_for_hub,
-    encode,
 )
+from pgpeer.signaling.outbox import Outbox
+from pgpeer.signaling.wire import decode_for_hub, read_circuit_frame
 
 REPLIES_FACTOR: Final = 4
 """A client that reads nothing while this many times the signal queue waits for it is closed."""
@@ -67,13 +80,48 @@ class SignalRequested:
     box: bytes
 
 
-ServerEvent = PeerAuthenticated | WatchRequested | SignalRequested
+@dataclass(frozen=True, slots=True)
+class CircuitData:
+    """The client sends bytes on a circuit."""
 
+    circuit: int
+    payload: bytes
+
+
+Request = Register | Unregister | Discover | Post | AskTurn | OpenCircuit
+"""What the hub answers with `reply` or `refuse`."""
+
+ServerEvent = (
+    PeerAuthenticated
+    | WatchRequested
+    | SignalRequested
+    | CircuitData
+    | Follow
+    | Taken
+    | Request
+    | CircuitControl
+)
+
+_READY_MESSAGES: Final = (
+    Watch,
+    SendSignal,
+    Ping,
+    Register,
+    Unregister,
+    Discover,
+    Follow,
+    Post,
+    Taken,
+    AskTurn,
+    OpenCircuit,
+    Accept,
+    Credit,
+    End,
+    Shut,
+)
 TRANSITIONS: Final[dict[tuple[ServerState, type[ClientMessage]], ServerState]] = {
     (ServerState.AWAITING_AUTHENTICATION, Authenticate): ServerState.AWAITING_WELCOME,
-    (ServerState.READY, Watch): ServerState.READY,
-    (ServerState.READY, SendSignal): ServerState.READY,
-    (ServerState.READY, Ping): ServerState.READY,
+    **{(ServerState.READY, message): ServerState.READY for message in _READY_MESSAGES},
 }
 """What a client may say when; anything else ends the conversation."""
 
@@ -85,7 +133,7 @@ class ServerConversation:
         """Start with the hello in the outbox.
 
         Args:
-            hello: the hub's id and 32 fresh random bytes.
+            hello: the hub's id, 32 fresh random bytes, and what the hub offers.
             authorities: host names under which clients reach this hub.
             limits: the hub's limits.
             now: the time.
@@ -97,13 +145,14 @@ class ServerConversation:
         self._started_at = now
         self._heard_at = now
         self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
-        self._outbox: deque[str] = deque()
-        self._outbox_bytes = 0
-        self._presence: dict[str, str | None] = {}
+        self._controls = TokenBucket(limits.controls_per_second, limits.controls_burst, now)
+        self._outbox = Outbox(limits)
         self.peer_id: str = ""
         self.label: str = ""
+        self.features: frozenset[str] = frozenset()
+        self.visitor = False
         self.closed_because: PgpeerError | None = None
-        self._put(hello)
+        self._outbox.put(hello)
 
     @property
     def state(self) -> ServerState:
@@ -120,7 +169,7 @@ class ServerConversation:
         if self.is_closed:
             return []
         try:
-            return self._receive(frame, now)
+            return self._receive_data(frame, now) if isinstance(frame, bytes) else self._receive(frame, now)
         except RemoteProtocolError as error:
             self.close(error)
             return []
@@ -140,19 +189,13 @@ class ServerConversation:
 
     def next_frame(self) -> str | None:
         """Take the next frame to send, None when there is none now."""
-        if not self._outbox and self._presence:
-            self._flush_presence()
-        if not self._outbox:
-            return None
-        frame = self._outbox.popleft()
-        self._outbox_bytes -= len(frame)
-        return frame
+        return self._outbox.next_frame()
 
     def welcome(self) -> None:
         """Tell the client that it is in."""
         self._require(ServerState.AWAITING_WELCOME)
         self._state = ServerState.READY
-        self._put(Welcome(self._limits.lease_seconds))
+        self._outbox.put(Welcome(self._limits.lease_seconds))
 
     def push_presence(self, peer_id: str, label: str | None) -> None:
         """Tell the client that a watched peer is online under a label, or (None) offline.
@@ -160,31 +203,49 @@ class ServerConversation:
         States of one peer that were not sent yet are replaced by newer ones, so the queue cannot grow.
         """
         if not self.is_closed:
-            self._presence[peer_id] = label
+            self._outbox.put_presence(peer_id, label)
 
     def forget_presence(self) -> None:
         """Drop what is queued about peers; called when the client watches others."""
-        self._presence.clear()
+        self._outbox.forget_presence()
+
+    def push_change(self, namespace: str, peer_id: str, record: bytes | None) -> None:
+        """Tell the client that a peer has this record in a followed namespace now, or (None) has left it.
+
+        When more waits than the limit, it is dropped and the client is told to discover again.
+        """
+        if not self.is_closed:
+            self._outbox.put_change(namespace, peer_id, record)
+
+    def push_missed(self, namespace: str) -> None:
+        """Tell the client that it may have missed changes of a namespace."""
+        if not self.is_closed:
+            self._outbox.put_missed(namespace)
+
+    def forget_changes(self) -> None:
+        """Drop what is queued about namespaces; called when the client follows others."""
+        self._outbox.forget_changes()
 
     def push_signal(self, sender: str, sid: str, box: bytes) -> bool:
         """Queue a box for the client; False when too much waits for it already, and nothing was queued."""
         self._require(ServerState.READY)
-        frame = encode(TakeSignal(sender, sid, box))
-        if (
-            len(self._outbox) >= self._limits.queued_messages
-            or self._outbox_bytes + len(frame) > self._limits.queued_bytes
-        ):
-            return False
-        self._put_frame(frame)
-        return True
+        return self._outbox.put_if_room(TakeSignal(sender, sid, box))
+
+    def push_mail(self, mail: Mail) -> bool:
+        """Queue a box from the mailbox; False when too much waits already, and nothing was queued."""
+        return not self.is_closed and self._outbox.put_if_room(mail)
+
+    def push(self, message: HubMessage) -> None:
+        """Queue a message that the client has to get; one that lets too many pile up is closed."""
+        self._reply(message)
 
     def report_delivery(self, request: int, delivered: bool) -> None:
         """Answer a signal request."""
         self._reply(Delivery(request, delivered))
 
-    def refuse(self, request: int, error: PgpeerError) -> None:
-        """Answer a signal request with an error; the conversation goes on."""
-        self._reply(_refusal(error, request))
+    def refuse(self, request: int, error: PgpeerError, elsewhere: str | None = None) -> None:
+        """Answer a request with an error, and where it would succeed; the conversation goes on."""
+        self._reply(_refusal(error, request, elsewhere))
 
     def close(self, error: PgpeerError) -> None:
         """End the conversation, telling the client why; closing twice does nothing."""
@@ -192,21 +253,30 @@ class ServerConversation:
             return
         self._state = ServerState.CLOSED
         self.closed_because = error
-        self._presence.clear()
-        self._put(_refusal(error, None))
+        self._outbox.forget_presence()
+        self._outbox.forget_changes()
+        self._outbox.put(_refusal(error, None))
 
-    def _receive(self, frame: str | bytes, now: float) -> list[ServerEvent]:
-        if isinstance(frame, bytes):
+    def _receive_data(self, frame: bytes, now: float) -> list[ServerEvent]:
+        if self._state is not ServerState.READY or CIRCUITS not in self._hello.features:
             raise _broken("Binary frames are not taken.", "bad_message")
-        if not self._bucket.take(now):
-            raise _broken("Too many messages came at once.", "rate_limited", retryable=True)
+        circuit, payload = read_circuit_frame(frame, self._limits.frame_bytes)
+        self._heard_at = now
+        return [CircuitData(circuit, payload)]
+
+    def _receive(self, frame: str, now: float) -> list[ServerEvent]:
         ready = self._state is ServerState.READY
         message = decode_for_hub(
             frame, self._limits.frame_bytes if ready else self._limits.unauthenticated_frame_bytes
         )
+        bucket = self._controls if ready and isinstance(message, CircuitControl) else self._bucket
+        if not bucket.take(now):
+            raise _broken("Too many messages came at once.", "rate_limited", retryable=True)
         following = TRANSITIONS.get((self._state, type(message)))
         if following is None:
             raise _broken(f"A message came that is not taken in state {self._state.value}.", "bad_message")
+        if OFFERED_BY.get(type(message), "") not in ("", *self._hello.features):
+            raise _broken("This hub does not offer that.", "refused_policy")
         self._state = following
         self._heard_at = now
         return self._take(message)
@@ -216,6 +286,7 @@ class ServerConversation:
             case Authenticate():
                 check_authentication(self._hello, message, self._authorities)
                 self.peer_id, self.label = message.peer_id, message.label
+                self.features, self.visitor = frozenset(message.features), message.visitor
                 return [PeerAuthenticated(message.peer_id, message.label)]
             case Watch(peer_ids):
                 if len(peer_ids) > self._limits.watched_peers:
@@ -228,22 +299,19 @@ class ServerConversation:
             case Ping():
                 self._reply(Pong())
                 return []
+            case Follow(namespaces):
+                if len(namespaces) > self._limits.namespaces:
+                    raise _broken(
+                        f"At most {self._limits.namespaces} namespaces can be followed at once.", "quota"
+                    )
+                return [Follow(tuple(dict.fromkeys(namespaces)))]
+            case _:
+                return [message]
 
     def _deadline(self) -> float:
         if self._state is ServerState.READY:
             return self._heard_at + self._limits.lease_seconds
         return self._started_at + self._limits.unauthenticated_seconds
-
-    def _flush_presence(self) -> None:
-        online: dict[str, str] = {}
-        offline: list[str] = []
-        for peer_id in list(self._presence)[:PRESENCE_ENTRIES_LIMIT]:
-            label = self._presence.pop(peer_id)
-            if label is None:
-                offline.append(peer_id)
-            else:
-                online[peer_id] = label
-        self._put(Presence(online, tuple(offline)))
 
     def _reply(self, message: HubMessage) -> None:
         if self.is_closed:
@@ -253,22 +321,16 @@ class ServerConversation:
                 _broken("The client does not read what it is sent.", "target_overloaded", retryable=True)
             )
             return
-        self._put(message)
-
-    def _put(self, message: HubMessage) -> None:
-        self._put_frame(encode(message))
-
-    def _put_frame(self, frame: str) -> None:
-        self._outbox.append(frame)
-        self._outbox_bytes += len(frame)
+        self._outbox.put(message)
 
     def _require(self, state: ServerState) -> None:
         if self._state is not state:
             raise LocalProtocolError(f"The conversation is {self._state.value}, not {state.value}.")
 
 
-def _refusal(error: PgpeerError, request: int | None) -> Refusal:
-    return Refusal(error.code, str(error)[:1024], error.remedy[:1024], error.retryable, request)
+def _refusal(error: PgpeerError, request: int | None, elsewhere: str | None = None) -> Refusal:
+    detail, hint = str(error)[:1024], error.remedy[:1024]
+    return Refusal(error.code, detail, hint, error.retryable, request, elsewhere)
 
 
 def _broken(sentence: str, code: str, *, retryable: bool = False) -> RemoteProtocolError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -87,7 +87,13 @@ class Connection:
             except BaseException:
                 raw.terminate()
                 raise
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
             raise unreachable(str(error) or type(error).__name__) from error
         except ValueError as error:
             raise ConfigError(
@@ -97,15 +103,12 @@ class Connection:
 
     async def fetch(self, query: str, *arguments: object) -> list[Row]:
         """Run a statement in a transaction of its own and give its rows."""
-        async with self._turn:
-            with refusals():
-                return await self._raw.fetch(query, *arguments)
+        rows: list[Row] = await self._run(lambda: self._raw.fetch(query, *arguments))
+        return rows
 
     async def value(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - the statement decides
         """Run a statement and give the first column of its first row, None without one."""
-        async with self._turn:
-            with refusals():
-                return await self._raw.fetchval(query, *arguments)
+        return await self._run(lambda: self._raw.fetchval(query, *arguments))
 
     async def listen(self, channels: Sequence[str], notified: Notified) -> None:
         """Call `notified` whenever somebody notifies one of the channels."""
@@ -113,10 +116,20 @@ class Connection:
         def call(_: object, pid: int, channel: str, payload: object) -> None:
             notified(channel, pid, str(payload))
 
+        for channel in channels:
+            await self._run(lambda channel=channel: self._raw.add_listener(channel, call))
+
+    async def _run(self, call: Callable[..., Awaitable[Any]]) -> Any:  # noqa: ANN401 - the statement decides
         async with self._turn:
-            with refusals():
-                for channel in channels:
-                    await self._raw.add_listener(channel, call)
+            try:
+                with refusals():
+                    return await call()
+            except StoreError as error:
+                # a connection in doubt is not used again: asyncpg may still wait for the server's last word
+                if error.code == "unreachable":
+                    self._raw.terminate()
+                    self.lost.set()
+                raise
 
     async def close(self) -> None:
         """Close the connection, which rolls back what runs and releases its locks. Never fails."""

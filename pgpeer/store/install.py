@@ -14,18 +14,18 @@ from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
 from alembic import command
-from pgpeer.errors import ConfigError
+from pgpeer.errors import ConfigError, StoreError
+from pgpeer.store.extension import extension_version, provide_extension
 from pgpeer.store.preconditions import check_preconditions
+from pgpeer.store.revisions import VERSION_SCHEMA, VERSION_TABLE, read_revisions
+from pgpeer.store.script import LOCK
 from pgpeer.store.sources import SqlSources, migration_directory
 from pgpeer.store.transaction import connect, one, refusals, run_file
 from pgpeer.store.uninstall import UninstallReport, uninstall
 
 __all__ = ["InstallReport", "UninstallReport", "install", "uninstall"]
 
-VERSION_SCHEMA: Final = "peer_internal"
-VERSION_TABLE: Final = "schema_version"
-
-_LOCK: Final = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pgpeer/v1/install', 0))"
+_LONGEST_LABEL: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,11 @@ def install(
     public_key: bytes | None = None,
     label: str | None = None,
     sources: SqlSources | None = None,
+    as_extension: bool = False,
 ) -> InstallReport:
     """Installs pgpeer or brings it up to date; running it again changes nothing.
+
+    A database that has pgpeer as an extension keeps it that way: the extension is updated.
 
     Args:
         dsn: the database, as libpq takes it. The role becomes the owner of pgpeer.
@@ -65,25 +68,27 @@ def install(
         public_key: 32 bytes, the identity of this database among peers; None leaves it as it is.
         label: the name that other peers see; None leaves it as it is.
         sources: the SQL files, by default those of this package.
+        as_extension: make it an extension, for which the server must have the files.
 
     Raises:
-        StoreError: the database cannot be reached or used; nothing was changed.
+        StoreError: the database cannot be reached or used, or pgpeer is there already and not as the
+            extension that was asked for; nothing was changed.
         ConfigError: an argument cannot be used; nothing was changed.
     """
     if hub is not None:
         _check_hub(hub)
+    if label is not None:
+        _check_label(label)
     files = sources if sources is not None else SqlSources.read()
     with refusals(), _transaction_for_alembic(dsn) as outer:
         connection = outer.connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
         connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")  # whatever the role's own one is
-        connection.execute(_LOCK)
+        connection.execute(f"SELECT {LOCK}")
         was_installed = check_preconditions(connection)
-        before = _schema_version(connection) if was_installed else None
-        _migrate(outer, files)
-        after = _schema_version(connection)
-        _renew_functions(connection, files)
-        actions = [_describe(before, after)]
+        before = _standing(connection) if was_installed else None
+        actions = [_provide(outer, connection, files, before, as_extension)]
+        after = _standing(connection)
         if public_key is not None:
             _set_identity(connection, public_key, label, actions)
         elif label is not None:
@@ -94,7 +99,7 @@ def install(
         return InstallReport(
             database=connection.info.dbname,
             state=state,
-            schema_version=after,
+            schema_version=after[1],
             peer_id=_peer_id(connection),
             hub=_hub(connection),
             actions=tuple(actions),
@@ -111,6 +116,30 @@ def _transaction_for_alembic(dsn: str) -> Iterator[sqlalchemy.Connection]:
         yield outer
 
 
+def _provide(
+    outer: sqlalchemy.Connection,
+    connection: psycopg.Connection,
+    sources: SqlSources,
+    before: tuple[str | None, str] | None,
+    as_extension: bool,
+) -> str:
+    """Installs or upgrades, as the extension or by migrations; tells what was done."""
+    if before is not None and before[0] is None and as_extension:
+        raise StoreError(
+            f"In the database {connection.info.dbname} pgpeer is there already, and not as an extension.",
+            remedy="Leave out --extension: pgpeer init upgrades it as it is. "
+            "To make it an extension, its history would have to go first: pgpeer uninstall.",
+            code="not_an_extension",
+        )
+    if as_extension or (before is not None and before[0] is not None):
+        return provide_extension(connection)
+    present = None if before is None else before[1]
+    _refuse_newer(connection, sources, present)
+    _migrate(outer, sources)
+    _renew_functions(connection, sources)
+    return _describe(present, _schema_version(connection))
+
+
 def _migrate(outer: sqlalchemy.Connection, sources: SqlSources) -> None:
     """Runs the outstanding migrations inside the open transaction."""
     outer.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}")
@@ -125,6 +154,22 @@ def _renew_functions(connection: psycopg.Connection, sources: SqlSources) -> Non
     connection.execute("SET LOCAL check_function_bodies = off")
     for path in sources.functions:
         run_file(connection, path)
+
+
+def _refuse_newer(connection: psycopg.Connection, sources: SqlSources, present: str | None) -> None:
+    known = read_revisions(sources)[-1].number
+    if present is not None and present > known:
+        raise StoreError(
+            f"The database {connection.info.dbname} stands at schema version {present}, "
+            f"and this pgpeer knows no newer one than {known}.",
+            remedy="Use a newer pgpeer: pip install --upgrade pgpeer",
+            code="newer_schema",
+        )
+
+
+def _standing(connection: psycopg.Connection) -> tuple[str | None, str]:
+    """The version of the extension, if it is one, and that of the schema."""
+    return extension_version(connection), _schema_version(connection)
 
 
 def _schema_version(connection: psycopg.Connection) -> str:
@@ -164,6 +209,14 @@ def _check_hub(hub: str) -> None:
         raise ConfigError(
             f"{hub!r} is not the address of a hub.",
             remedy="Give an address such as wss://hub.example.org or ws://127.0.0.1:8765.",
+        )
+
+
+def _check_label(label: str) -> None:
+    if not 1 <= len(label) <= _LONGEST_LABEL:
+        raise ConfigError(
+            f"A label has 1 to {_LONGEST_LABEL} characters.",
+            remedy="Give a short name by which other peers know this one, such as --label paris.",
         )
 
 

@@ -27,7 +27,6 @@ _FACTS: Final = f"""
            pg_catalog.current_database() AS database,
            current_user AS role,
            pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,
-           EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pgpeer') AS is_extension,
            ({IS_INSTALLED}) AS is_installed,
            (SELECT n.nspname FROM pg_catalog.pg_namespace AS n
              WHERE n.nspname IN ('peer', 'peer_internal') ORDER BY 1 LIMIT 1) AS taken,
@@ -59,7 +58,7 @@ def check_preconditions(connection: psycopg.Connection) -> bool:
         )
     row = connection.execute(_FACTS.encode()).fetchone()
     assert row is not None
-    encoding, is_standby, database, role, may_create, is_extension, is_installed, taken, owner, owns = row
+    encoding, is_standby, database, role, may_create, is_installed, taken, owner, owns = row
     if encoding != "UTF8":
         raise StoreError(
             f"The database {database} is encoded in {encoding}; pgpeer needs UTF8.",
@@ -71,12 +70,6 @@ def check_preconditions(connection: psycopg.Connection) -> bool:
             f"The server of the database {database} is a standby and cannot be written.",
             remedy="Give the address of the primary server.",
             code="standby",
-        )
-    if is_extension:
-        raise StoreError(
-            f"In the database {database} pgpeer is installed as an extension.",
-            remedy="Use ALTER EXTENSION pgpeer UPDATE, or DROP EXTENSION pgpeer first.",
-            code="installed_as_extension",
         )
     if taken is not None and not is_installed:
         raise StoreError(

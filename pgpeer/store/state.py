@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
-from pgpeer.errors import ConfigError, StoreError
-from pgpeer.identity.peer_id import peer_id_from_public_key
+from pgpeer.errors import StoreError
 from pgpeer.store.commits import vector_document
 from pgpeer.store.database import Connection
+
+MIXED_STATES: Final = frozenset({"26000", "42P05", "08P01", "34000"})
+"""A prepared statement is missing or there already: another connection used the session in between."""
+
+FORMER_SECONDS: Final = 5
+"""So long the sessions of a former worker may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,97 +30,14 @@ class Standing:
         epoch: in which it numbers its commits.
         is_copy: whether it is a copy of the database whose identity it carries.
         numbers: the last own commit number in this epoch of every bundle.
+        is_ahead: whether its clock was ahead of other members' and may be so still.
     """
 
     public_key: bytes | None
     epoch: int
     is_copy: bool
     numbers: dict[UUID, int]
-
-
-@dataclass(frozen=True, slots=True)
-class BundleState:
-    """A bundle as the worker sees it.
-
-    Attributes:
-        is_auto: whether the worker commits its changes.
-        has_changes: whether uncommitted changes wait for the worker.
-        has_unsigned: whether commits wait for their signature.
-        has_due: whether commits may wait for a merge.
-        is_joining: whether it is not filled yet.
-    """
-
-    bundle_id: UUID
-    name: str
-    is_auto: bool
-    has_changes: bool
-    has_unsigned: bool
-    has_due: bool
-    is_joining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class IceEntry:
-    """A row of peer.stun_server."""
-
-    url: str
-    username: str | None
-    credential: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """An invite that this database follows; `expires` in unix seconds."""
-
-    request_id: UUID
-    invite_id: UUID
-    bundle_id: UUID
-    name: str
-    inviter: str
-    secret: str
-    expires: float
-
-    def __repr__(self) -> str:
-        return f"JoinRequest({self.request_id}, {self.name!r}, {self.inviter})"
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything that the worker acts on, as it was at one moment; times in seconds.
-
-    Attributes:
-        members: peer id → bundle → role, of active members other than this database.
-        has_invites: whether strangers may come with an invite.
-    """
-
-    label: str = ""
-    connect_timeout: float = 20.0
-    reconnect_delay_max: float = 30.0
-    hubs: tuple[str, ...] = ()
-    ice: tuple[IceEntry, ...] = ()
-    bundles: dict[UUID, BundleState] = field(default_factory=dict)
-    members: dict[str, dict[UUID, str]] = field(default_factory=dict)
-    joins: tuple[JoinRequest, ...] = ()
-    has_invites: bool = False
-
-    def shared_with(self, peer_id: str) -> dict[UUID, str]:
-        """The bundles that a peer may exchange with this database, with its role."""
-        shared = self.members.get(peer_id, {})
-        return {bundle_id: role for bundle_id, role in shared.items() if bundle_id in self.bundles}
-
-    def joins_at(self, peer_id: str) -> list[JoinRequest]:
-        """The open requests to join that this peer must answer."""
-        return [join for join in self.joins if join.inviter == peer_id]
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """The counters of one connection; `rtt` in seconds."""
-
-    connection_id: UUID
-    bytes_sent: int
-    bytes_received: int
-    rtt: float | None
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +49,40 @@ class Admission:
     name: str
     commit_mode: str
     role: str
+
+
+async def check_sessions(connections: Sequence[Connection]) -> None:
+    """Refuse connections that share sessions of the server.
+
+    Args:
+        connections: at least two, on which nothing was done yet.
+
+    Raises:
+        StoreError: a pooler gives a session to each transaction (code `pooled`).
+    """
+    try:
+        marks = [
+            await one.value(
+                "SELECT pg_backend_pid() || set_config('pgpeer.session', $1, false)", f"/{number}"
+            )
+            for number, one in enumerate(connections)
+        ]
+        found = [
+            await one.value("SELECT pg_backend_pid() || current_setting('pgpeer.session')")
+            for one in connections
+        ]
+        is_pooled = marks != found or len({one.partition("/")[0] for one in marks}) < len(marks)
+    except StoreError as error:
+        if error.sqlstate not in MIXED_STATES:
+            raise
+        is_pooled = True
+    if is_pooled:
+        raise StoreError(
+            "The database is reached through a pooler that gives sessions to single transactions.",
+            remedy="Give the address of the server itself, or of a pool in session mode (PgBouncer: "
+            "pool_mode = session).",
+            code="pooled",
+        )
 
 
 async def take_lock(connection: Connection) -> None:
@@ -146,6 +103,51 @@ async def take_lock(connection: Connection) -> None:
             remedy="Nothing is to be done; to replace it, stop the other one first.",
             code="worker_runs",
         )
+
+
+async def enter_sessions(desk: Connection, others: Sequence[Connection]) -> None:
+    """Make further connections ones of the worker, once those of a former worker are over.
+
+    Args:
+        desk: the connection that called `take_lock`.
+        others: the worker's other connections.
+
+    Raises:
+        StoreError: sessions of a former worker go on (code `worker_runs`).
+    """
+    for _ in range(FORMER_SECONDS * 10):
+        if await desk.value("SELECT peer_internal.no_worker_session()"):
+            break
+        await asyncio.sleep(0.1)
+    else:
+        raise StoreError(
+            "A former worker of this database has not ended all its sessions yet.",
+            remedy="Wait a moment, or end them: SELECT peer_internal.end_worker_sessions();",
+            code="worker_runs",
+            retryable=True,
+        )
+    for connection in others:
+        # what the server said at the start may be the number of a pooler
+        connection.pid = await connection.value("SELECT peer_internal.enter_worker_session()")
+
+
+async def is_unserved(connection: Connection) -> bool:
+    """Tell whether no worker serves the database."""
+    return bool(await connection.value("SELECT NOT EXISTS (SELECT FROM peer_internal.worker_sessions())"))
+
+
+async def end_sessions(connection: Connection) -> int:
+    """End the sessions of a worker that hangs; gives how many.
+
+    Raises:
+        StoreError: this role may not.
+    """
+    return int(await connection.value("SELECT peer_internal.end_worker_sessions()"))
+
+
+async def notify(connection: Connection, channel: str) -> None:
+    """Notify a channel, without more."""
+    await connection.value("SELECT pg_notify($1, '')", channel)
 
 
 async def prepare_for_merging(connection: Connection) -> None:
@@ -171,7 +173,13 @@ async def begin(connection: Connection) -> Standing:
         found["epoch"] or 0,
         found["is_copy"],
         {UUID(item["bundle"]): item["seq"] for item in found["bundles"]},
+        found["is_ahead"],
     )
+
+
+async def arrive(connection: Connection, place: str) -> bool:
+    """Tell from where the database is served; True when it was served before, but never from there."""
+    return bool(await connection.value("SELECT peer_internal.worker_arrive($1)", place))
 
 
 async def end(connection: Connection) -> None:
@@ -192,23 +200,6 @@ async def oldest_transaction(connection: Connection) -> int:
 async def renew_epoch(connection: Connection) -> int:
     """Go on in a new epoch, which is returned; unsigned commits are authored again."""
     return int(await connection.value("SELECT peer_internal.renew_epoch()"))
-
-
-async def look(connection: Connection, traffic: Sequence[Traffic]) -> View:
-    """Store the counters of connections and give the present view."""
-    counters = [
-        {
-            "connection_id": str(one.connection_id),
-            "bytes_sent": one.bytes_sent,
-            "bytes_received": one.bytes_received,
-            "rtt": one.rtt,
-        }
-        for one in traffic
-    ]
-    text = await connection.value(
-        "SELECT peer_internal.worker_look($1::jsonb)", json.dumps(counters) if counters else None
-    )
-    return _view(json.loads(text))
 
 
 async def announce(
@@ -346,45 +337,21 @@ async def join_reached(connection: Connection, bundle_id: UUID) -> bool:
     return bool(await connection.value("SELECT peer_internal.worker_join_reached($1)", bundle_id))
 
 
-def _view(found: dict[str, Any]) -> View:
-    config = found["config"]
-    if config is None:
-        raise ConfigError("peer.config has no row.", remedy="INSERT INTO peer.config DEFAULT VALUES;")
-    members: dict[str, dict[UUID, str]] = {}
-    for item in found["members"]:
-        members.setdefault(item["peer_id"], {})[UUID(item["bundle"])] = item["role"]
-    bundles = [
-        BundleState(
-            UUID(item["id"]),
-            item["name"],
-            item["mode"] == "auto",
-            item["changed"],
-            item["unsigned"],
-            item["due"],
-            item["joining"],
+async def redate(connection: Connection, bundle_id: UUID) -> int:
+    """Date the unsigned commits of a bundle anew, after the clock was corrected; gives how many changed."""
+    return int(await connection.value("SELECT peer_internal.worker_redate($1)", bundle_id))
+
+
+async def members_told(
+    connection: Connection, bundle_id: UUID, teller: str, members: Sequence[tuple[str, str]]
+) -> int:
+    """A member tells who the others are, as (peer id, role); gives how many are new here."""
+    return int(
+        await connection.value(
+            "SELECT peer_internal.worker_members_told($1, $2, $3::text[], $4::text[])",
+            bundle_id,
+            teller,
+            [peer_id for peer_id, _ in members],
+            [role for _, role in members],
         )
-        for item in found["bundles"]
-    ]
-    return View(
-        label=config["label"],
-        connect_timeout=float(config["connect_timeout"]),
-        reconnect_delay_max=float(config["reconnect_delay_max"]),
-        hubs=tuple(found["hubs"]),
-        ice=tuple(IceEntry(item["url"], item["username"], item["credential"]) for item in found["ice"]),
-        bundles={bundle.bundle_id: bundle for bundle in bundles},
-        members=members,
-        joins=tuple(_join(item) for item in found["joins"]),
-        has_invites=found["invites"],
-    )
-
-
-def _join(item: dict[str, Any]) -> JoinRequest:
-    return JoinRequest(
-        UUID(item["request"]),
-        UUID(item["invite"]),
-        UUID(item["bundle"]),
-        item["name"],
-        peer_id_from_public_key(bytes.fromhex(item["inviter"])),
-        item["secret"] or "",
-        float(item["expires"]),
     )

@@ -25,7 +25,7 @@ def connect(dsn: str) -> psycopg.Connection:
         return psycopg.connect(dsn, connect_timeout=_CONNECT_SECONDS, application_name="pgpeer")
     except psycopg.Error as error:
         raise StoreError(
-            f"The database cannot be reached: {_last_line(error)}",
+            f"The database cannot be reached: {_reason(error)}",
             sqlstate=error.sqlstate or "",
             remedy="Check --dsn or PGPEER_DSN, and that the server runs and lets this role in.",
             code="unreachable",
@@ -86,6 +86,12 @@ def run_file(connection: psycopg.Connection, path: Path) -> None:
             sqlstate=error.sqlstate or "",
             remedy="This is a fault of pgpeer: please report it together with the version of the server.",
         ) from error
+
+
+def _reason(error: psycopg.Error) -> str:
+    """What libpq says went wrong, without the address and the advice around it."""
+    line = next((line for line in str(error).splitlines() if " failed: " in line), _last_line(error))
+    return line.rpartition(" failed: ")[2].removeprefix("FATAL: ").strip()
 
 
 def _last_line(error: psycopg.Error) -> str:

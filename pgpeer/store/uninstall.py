@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgpeer.errors import StoreError
+from pgpeer.store.extension import extension_version
 from pgpeer.store.preconditions import IS_INSTALLED
 from pgpeer.store.transaction import one, transaction
 
@@ -51,7 +52,10 @@ def uninstall(dsn: str, *, lock_seconds: float = 10.0) -> UninstallReport:
         relations = [row[0] for row in connection.execute(_TRIGGERED)]
         connection.execute(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
         connection.execute("SET LOCAL client_min_messages = warning")
-        connection.execute("DROP SCHEMA peer, peer_internal CASCADE")
+        if extension_version(connection) is not None:
+            connection.execute("DROP EXTENSION pgpeer CASCADE")
+        else:
+            connection.execute("DROP SCHEMA peer, peer_internal CASCADE")
         return UninstallReport(database, removed=True, relations=tuple(relations))
 
 

@@ -20,6 +20,10 @@ MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """A link closes itself when this much waits to be received: the other side ignored its credit."""
 
 
+PathKind = Literal["webrtc", "tls", "relay", "memory"]
+"""The kinds of path there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One end of the path that the engine chose.
@@ -38,7 +42,8 @@ class Candidate:
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{self.type} {host}:{self.port}/{self.protocol}"
+        at = f"{host}:{self.port}" if self.port else host
+        return f"{self.type} {at}/{self.protocol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,14 @@ class LinkPath:
     """How the bytes of a link travel.
 
     Attributes:
-        kind: the path as `peer.connection` names it, or `memory` for links inside one process.
+        kind: the path as `peer.connection` names it, or `memory` for links inside one process. A relay is one
+            of the hub's circuits; a WebRTC path over a TURN server is still `webrtc`, its candidate `relay`.
         engine: the library that carries it.
         local_candidate: the selected end on this side.
         remote_candidate: the selected end on the other side.
     """
 
-    kind: Literal["webrtc", "memory"]
+    kind: PathKind
     engine: str
     local_candidate: Candidate
     remote_candidate: Candidate

@@ -15,13 +15,14 @@ class Inbox:
         limit: how many bytes may wait; `put` tells when this is passed.
     """
 
-    __slots__ = ("_closed", "_frames", "_limit", "_size", "_waiter")
+    __slots__ = ("_closed", "_frames", "_limit", "_size", "_taken", "_waiter")
 
     def __init__(self, limit: int) -> None:
         self._frames: deque[bytes] = deque()
         self._size = 0
         self._limit = limit
         self._waiter: asyncio.Future[None] | None = None
+        self._taken = asyncio.Event()
         self._closed: LinkClosed | None = None
 
     def put(self, frame: bytes) -> bool:
@@ -40,6 +41,7 @@ class Inbox:
         if discard:
             self._frames.clear()
             self._size = 0
+        self._taken.set()
         self._wake()
 
     async def get(self) -> bytes:
@@ -63,7 +65,14 @@ class Inbox:
                 self._waiter = None
         frame = self._frames.popleft()
         self._size -= len(frame)
+        self._taken.set()
         return frame
+
+    async def until_below(self, size: int) -> None:
+        """Return when no more than this many bytes wait, or the inbox is closed: back-pressure."""
+        while self._size > size and self._closed is None:
+            self._taken.clear()
+            await self._taken.wait()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from pgpeer.errors import IdentityError, StoreError
-from pgpeer.identity.keyfile import HeldIdentity
+from pgpeer.identity.keyfile import HeldIdentity, IdentityFile
 from pgpeer.signaling.backoff import next_delay
 from pgpeer.store import state
 from pgpeer.store.database import Connection
@@ -22,8 +22,10 @@ from pgpeer.worker.joiner import JoinWatch
 from pgpeer.worker.linker import Linker
 from pgpeer.worker.merger import Merger
 from pgpeer.worker.office import Connections, Office
+from pgpeer.worker.place import place
 from pgpeer.worker.sealer import Sealer
 from pgpeer.worker.signer import Signer
+from pgpeer.worker.succession import Answering, Standby, release_files
 
 LOOK_SECONDS: Final = 10.0
 """How often the worker looks for what nobody tells it."""
@@ -36,22 +38,33 @@ CHANNELS: Final = ("pgpeer_journal", "pgpeer_commit", "pgpeer_config")
 Ready = Callable[[str], None]
 
 
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
 class Caretaker:
     """The worker of one database.
 
     Args:
         dsn: the database, as libpq takes it.
-        identity: held for as long as the worker runs.
+        identity: held while the worker serves.
+        is_standby: whether it waits, from the start, while another worker serves the database.
     """
 
-    def __init__(self, dsn: str, identity: HeldIdentity) -> None:
+    def __init__(self, dsn: str, identity: IdentityFile, *, is_standby: bool = False) -> None:
         self._dsn = dsn
-        self._identity = identity
+        self._file = identity
+        self._waits = is_standby
+        self._succeeds_hung = False
         self._random = random.Random()
         self._log = structlog.get_logger("pgpeer.worker")
 
     async def run(self, ready: Ready, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. A lost database is waited for, once it was there.
+
+        A worker that was replaced by another one while it served waits like a standby.
 
         Args:
             ready: called once, with the peer id, when the worker serves.
@@ -63,23 +76,35 @@ class Caretaker:
         """
         failures = 0
         has_served = False
+        is_known = False
+        is_turn = not self._waits
+        self._file.load()
 
         def serving(peer_id: str) -> None:
-            nonlocal failures, has_served
+            nonlocal failures, has_served, is_known
             failures = 0
+            self._waits = is_known = True
             if not has_served:
                 has_served = True
                 ready(peer_id)
 
         while not stop.is_set():
             try:
-                await self._shift(serving, stop)
-            except StoreError as error:
-                if not has_served or not (error.retryable or error.code == "worker_runs"):
+                if is_turn:
+                    await self._shift(serving, stop)
+                else:
+                    standby = await Standby.begin(self._dsn)
+                    failures, is_known = 0, True
+                    self._succeeds_hung = await standby.wait(stop)
+                    is_turn = True
+            except (StoreError, IdentityError) as error:
+                is_taken = error.code in ("worker_runs", "identity_in_use")
+                if not ((is_taken and self._waits) or (error.retryable and is_known)):
                     raise
-                delay = next_delay(failures, self._random.random(), longest=10.0)
+                is_turn = is_turn and not is_taken
+                delay = next_delay(failures, self._random.random(), longest=1.0 if is_taken else 10.0)
                 failures += 1
-                self._log.warning("database lost", reason=str(error), retry_seconds=round(delay, 2))
+                self._log.warning("not serving", reason=str(error), retry_seconds=round(delay, 2))
                 try:
                     await asyncio.wait_for(stop.wait(), delay)
                 except TimeoutError:
@@ -93,12 +118,19 @@ class Caretaker:
                 opened.append(await Connection.open(self._dsn))
                 stack.push_async_callback(opened[-1].close)
             connections = Connections(*opened)
+            await state.check_sessions(opened)
             await state.take_lock(connections.desk)
-            standing = await self._standing(connections)
+            answering = asyncio.get_running_loop().create_task(
+                Answering(connections.desk, connections.read).run()
+            )
+            stack.push_async_callback(cancelled, answering)
+            await state.enter_sessions(connections.desk, opened[1:])
+            identity = stack.enter_context(self._hold())
+            standing = await self._standing(connections, identity)
             await state.prepare_for_merging(connections.merge)
-            office = Office(self._identity, standing.epoch, connections)
-            signer = Signer(self._identity, connections.seal, office.publish)
-            sealer = office.sealer = Sealer(connections.seal, signer, office.reporter, lambda: office.view)
+            office = Office(identity, standing.epoch, connections, is_ahead=standing.is_ahead)
+            signer = Signer(identity, connections.seal, office.publish, office.dating.may_sign)
+            sealer = office.sealer = Sealer(connections.seal, signer, office)
             merger = office.merger = Merger(
                 connections.merge, connections.store, signer, office.reporter, office.settled
             )
@@ -110,13 +142,13 @@ class Caretaker:
                 await office.check_join(bundle_id)
             loop = asyncio.get_running_loop()
             working = [loop.create_task(one) for one in (sealer.run(), merger.run())]
-            waiting = [
+            waiting = [answering] + [
                 loop.create_task(one)
                 for one in (
                     linker.hubs.run(),
                     office.reporter.run(),
                     self._look(office),
-                    *(self._watch(one) for one in opened),
+                    *(self._watch(lost) for lost in (office.lost, *(one.lost for one in opened))),
                 )
             ]
             stopping = loop.create_task(stop.wait())
@@ -133,10 +165,29 @@ class Caretaker:
             for error in sorted(errors, key=lambda one: isinstance(one, StoreError)):
                 raise error
 
-    async def _standing(self, connections: Connections) -> Standing:
+    def _hold(self) -> HeldIdentity:
+        """Take the key, also from a process that hangs and was replaced."""
+        try:
+            return self._file.hold()
+        except IdentityError as error:
+            if error.code != "identity_in_use" or not self._succeeds_hung:
+                raise
+        self._succeeds_hung = False
+        try:
+            release_files(self._file)
+        except OSError as error:
+            raise IdentityError(
+                f"The identity '{self._file.path}' cannot be taken from a process that hangs: "
+                f"{error.strerror}.",
+                remedy="End that process, or give the worker the right to write the file and its directory.",
+                code="identity_file",
+            ) from error
+        return self._file.hold()
+
+    async def _standing(self, connections: Connections, identity: HeldIdentity) -> Standing:
         """Check that this database and this key belong together, and that no number would be used twice."""
         standing = await state.begin(connections.desk)
-        key = self._identity.key
+        key = identity.key
         if standing.public_key != key.public_key:
             raise IdentityError(
                 "The identity file is not that of this database."
@@ -151,26 +202,29 @@ class Caretaker:
                 "If both shall live: pgpeer init --dsn … --identity NEWFILE.",
                 code="copied_database",
             )
-        if any(self._has_signed_more(bundle, standing) for bundle in standing.numbers):
-            await state.renew_epoch(connections.desk)
-            await state.announce(
-                connections.desk,
-                "epoch-renewed",
-                code="ledger_fork",
-                detail="This key has signed more than this database knows: it was restored from a backup.",
-                hint="Nothing is to be done: what was lost comes back from peers that have it.",
-            )
-            standing = await state.begin(connections.desk)
-        return standing
+        is_elsewhere = await state.arrive(connections.desk, place(self._dsn))
+        if any(self._has_signed_more(identity, bundle, standing) for bundle in standing.numbers):
+            code = "ledger_fork"
+            detail = "This key has signed more than this database knows: it was restored from a backup."
+            hint = "Nothing is to be done: what was lost comes back from peers that have it."
+        elif is_elsewhere:
+            code = "moved"
+            detail = "This database is served from another machine or address: it may be a copy."
+            hint = "Nothing is to be done, unless the original goes on as well: then give one of the two an "
+            hint += "identity of its own, with pgpeer init --identity NEWFILE."
+        else:
+            return standing
+        await state.renew_epoch(connections.desk)
+        await state.announce(connections.desk, "epoch-renewed", code=code, detail=detail, hint=hint)
+        return await state.begin(connections.desk)
 
-    def _has_signed_more(self, bundle_id: UUID, standing: Standing) -> bool:
-        last = self._identity.ledger.last(bundle_id, standing.epoch)
+    @staticmethod
+    def _has_signed_more(identity: HeldIdentity, bundle_id: UUID, standing: Standing) -> bool:
+        last = identity.ledger.last(bundle_id, standing.epoch)
         return last is not None and last[0] > standing.numbers[bundle_id]
 
     async def _listen(self, office: Office) -> None:
         own = {office.connections.seal.pid, office.connections.merge.pid}
-        changed = asyncio.Event()
-        self._changed = changed
 
         def notified(channel: str, pid: int, payload: str) -> None:
             if channel == "pgpeer_journal":
@@ -179,7 +233,7 @@ class Caretaker:
                 if pid not in own:
                     office.sealer.commit_notified(UUID(payload))
             else:
-                changed.set()
+                office.changed.set()
 
         await office.connections.desk.listen(CHANNELS, notified)
 
@@ -192,16 +246,16 @@ class Caretaker:
             pause = LOOK_SECONDS / 4 if office.view.joins else LOOK_SECONDS
             try:
                 async with asyncio.timeout(pause):
-                    await self._changed.wait()
+                    await office.changed.wait()
             except TimeoutError:
                 pass
-            self._changed.clear()
+            office.changed.clear()
             await office.look()
 
     @staticmethod
-    async def _watch(connection: Connection) -> None:
+    async def _watch(lost: asyncio.Event) -> None:
         """Raise when a connection is lost."""
-        await connection.lost.wait()
+        await lost.wait()
         raise StoreError("The connection to the database was lost.", code="unreachable", retryable=True)
 
     async def _end(

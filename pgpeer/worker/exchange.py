@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Final, Literal
 from uuid import UUID, uuid4
 
@@ -16,11 +16,12 @@ from pgpeer.identity.peer_id import peer_id_from_public_key
 from pgpeer.protocol import events
 from pgpeer.store import commits
 from pgpeer.store.commits import SignedCommit
-from pgpeer.store.state import Traffic
+from pgpeer.store.view import Traffic
 from pgpeer.worker import joiner
 from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.feed import Feed
 from pgpeer.worker.intake import Intake
+from pgpeer.worker.introductions import Introductions
 from pgpeer.worker.office import Office
 
 STRANGER_SECONDS: Final = 10.0
@@ -32,6 +33,9 @@ NEWS_BYTES: Final = 4096
 EARLY_VECTORS: Final = 64
 
 Direction = Literal["outgoing", "incoming"]
+
+Work = Callable[[], Coroutine[None, None, None]]
+"""Made into a coroutine only when it runs, so that none is left over by a task that is cancelled at once."""
 
 
 class Exchange:
@@ -57,6 +61,7 @@ class Exchange:
         self._feeds: dict[UUID, tuple[Feed, asyncio.Task[None]]] = {}
         self._early: dict[UUID, events.VectorReceived] = {}
         self._asked: set[UUID] = set()
+        self._introductions = Introductions(office, conversation)
         self._intake = Intake(office.connections.store, office.merger, self._vet, conversation.grant)
         self._acknowledgements: dict[UUID, Sequence[VectorEntry]] = {}
         self._to_acknowledge = asyncio.Event()
@@ -123,6 +128,7 @@ class Exchange:
         finally:
             if not self.authenticated.done():
                 self.authenticated.set_result(False)
+            self._office.pace.gone(self.peer_id)
             for task in self._tasks:
                 task.cancel()
             await self._conversation.close("The worker ended this link.")
@@ -145,6 +151,7 @@ class Exchange:
                 if event.bundle_id in self._feeds:
                     self._feeds[event.bundle_id][0].acknowledged(event.entries)
                     self._office.reporter.acknowledged(event.bundle_id, self.peer_id, event.entries)
+                    self._office.pace.acknowledged(event.bundle_id, self.peer_id, event.entries)
             case events.VectorReceived():
                 if event.bundle_id in self._feeds:
                     self._feeds[event.bundle_id][0].begin(event.entries, event.partial)
@@ -157,6 +164,8 @@ class Exchange:
                 if bundle_id is not None:
                     await self._office.look()
                     await self._follow_view()
+            case events.JoinAccepted() if event.invite_id in self._feeds:
+                await self._introductions.hear(self.peer_id, event)
             case events.JoinAccepted():
                 bundle_id = await joiner.accepted(self._office, self._conversation, event)
                 if bundle_id is not None:
@@ -184,7 +193,7 @@ class Exchange:
                     phase="identity",
                     remedy="Ask for an invite: SELECT peer.invite(…).",
                 )
-            self._spawn(self._dismiss_stranger())
+            self._spawn(self._dismiss_stranger)
         self.authenticated.set_result(True)
         path = self._conversation.link.path
         await self._office.reporter.connected(
@@ -195,8 +204,8 @@ class Exchange:
             [path.kind, path.engine, str(path.local_candidate), str(path.remote_candidate)],
         )
         await self._follow_view()
-        self._spawn(self._acknowledge())
-        self._spawn(self._watch_view())
+        self._spawn(self._acknowledge)
+        self._spawn(self._watch_view)
 
     async def _dismiss_stranger(self) -> None:
         await asyncio.sleep(STRANGER_SECONDS)
@@ -220,11 +229,12 @@ class Exchange:
         for bundle_id in shared:
             if bundle_id not in self._feeds:
                 await self._begin(bundle_id)
+            await self._introductions.tell(self.peer_id, bundle_id)
         await joiner.ask(self._office, self._conversation, self._asked)
 
     async def _begin(self, bundle_id: UUID) -> None:
         feed = Feed(bundle_id, self._conversation, self._office.connections.read)
-        self._feeds[bundle_id] = (feed, self._spawn(feed.run()))
+        self._feeds[bundle_id] = (feed, self._spawn(feed.run))
         early = self._early.pop(bundle_id, None)
         if early is not None:
             feed.begin(early.entries, early.partial)
@@ -278,18 +288,20 @@ class Exchange:
         except PgpeerError:
             pass  # the link is gone already, or was never established
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Work) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._guard(work))
         self._tasks.add(task)
         return task
 
-    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+    async def _guard(self, work: Work) -> None:
         """Run a part of the exchange; what it cannot do ends the link, not the worker."""
         try:
-            await work
+            await work()
         except LinkClosed:
             pass  # the events tell
         except PgpeerError as error:
-            if not (isinstance(error, StoreError) and error.code == "unreachable"):
+            if isinstance(error, StoreError) and error.code == "unreachable":
+                self._office.lost.set()
+            else:
                 await self._fail(error)
             await self._conversation.close(str(error))

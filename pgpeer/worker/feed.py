@@ -35,6 +35,7 @@ class Feed:
         self._reader = reader
         self._wake = asyncio.Event()
         self._vector: str | None = None
+        self._entries: Sequence[VectorEntry] = ()
         self._partial: Mapping[bytes, Sequence[int]] = {}
         self._settled = 0
         """Up to this position everything is sent, waits in `_direct`, or is not lacked."""
@@ -44,6 +45,7 @@ class Feed:
 
     def begin(self, entries: Sequence[VectorEntry], partial: Mapping[bytes, Sequence[int]]) -> None:
         """The peer says what it has: start from there."""
+        self._entries = entries
         self._vector = json.dumps(vector_document(entries))
         self._partial = dict(partial)
         self._settled = 0
@@ -51,9 +53,10 @@ class Feed:
         self.look_again()
 
     def acknowledged(self, entries: Sequence[VectorEntry]) -> None:
-        """The peer has merged this much."""
+        """The peer has merged this much. What it stored before, and holds, it need not get again."""
         if self._vector is not None:
-            self._vector = json.dumps(vector_document(entries))
+            self._entries = furthest(self._entries, entries)
+            self._vector = json.dumps(vector_document(self._entries))
 
     def received(self, digest: bytes) -> None:
         """The peer sent this commit itself."""
@@ -121,3 +124,16 @@ class Feed:
             else:
                 data = await commits.section(self._reader, commit.digest, number)
             await self._conversation.send_section(self._bundle_id, commit.digest, number, data)
+
+
+def furthest(one: Sequence[VectorEntry], other: Sequence[VectorEntry]) -> list[VectorEntry]:
+    """Of each author's line the entries that reach further."""
+    lines: dict[tuple[bytes, int], list[VectorEntry]] = {}
+    for entries in (one, other):
+        found: dict[tuple[bytes, int], list[VectorEntry]] = {}
+        for entry in entries:
+            found.setdefault((entry.author, entry.epoch), []).append(entry)
+        for line, branches in found.items():
+            if line not in lines or max(e.seq for e in branches) >= max(e.seq for e in lines[line]):
+                lines[line] = branches
+    return [entry for branches in lines.values() for entry in branches]

@@ -122,6 +122,9 @@ class Hubs:
             self._audience.hub_lost(url)
             if loop.time() - began > STEADY_SECONDS:
                 failures = 0
+            if error.code == "replaced":
+                # perhaps by a standby: this worker goes on only when it still has its database
+                await self._office.look()
             await self._office.reporter.problem("hub_unreachable", url, str(error), error.remedy)
             await asyncio.sleep(
                 next_delay(failures, self._random.random(), longest=self._office.view.reconnect_delay_max)

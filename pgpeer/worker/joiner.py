@@ -72,6 +72,8 @@ async def answer(office: Office, conversation: Conversation, label: str, event: 
         await conversation.refuse_join(event.invite_id, code, REFUSALS[code])
         await office.reporter.event("join-refused", peer_id=peer_id, detail=REFUSALS[code])
         return None
+    # the newcomer has joined when it has what is here now, and only what is signed travels
+    await office.sealer.finish(bundle_id)
     merged = await commits.vector(desk, bundle_id, "merged")
     await conversation.accept_join(
         event.invite_id,

@@ -111,7 +111,11 @@ class Linker:
 
     def signal(self, url: str, signal: SignalReceived) -> None:
         """See `Audience`."""
-        offer = self._negotiator.take(signal)
+        try:
+            offer = self._negotiator.take(signal)
+        except RemoteProtocolError:
+            self._spawn(self._tell_misdated(signal.sender))
+            return
         if offer is not None:
             self._spawn(self._take_offer(url, offer))
 
@@ -188,8 +192,9 @@ class Linker:
             await work
         except (TransportError, HubError, RemoteProtocolError) as error:
             await self._failed(peer_id, error)
-        except StoreError:
-            pass  # whoever watches the connections ends the worker's shift
+        except StoreError as error:
+            if error.code == "unreachable":
+                self._office.lost.set()  # ends the worker's shift
 
     async def _failed(self, peer_id: str, error: PgpeerError) -> None:
         contact = self._contacts.setdefault(peer_id, Contact())
@@ -199,6 +204,16 @@ class Linker:
         if error.phase in ("ice", "dtls"):
             await reporter.problem(
                 "peer_unreachable", peer_id, f"Peer {peer_id} cannot be reached: {error}", error.remedy
+            )
+
+    async def _tell_misdated(self, peer_id: str) -> None:
+        if peer_id in self._contacts:
+            await self._office.reporter.problem(
+                "clock_differs",
+                peer_id,
+                f"No link can be made with peer {peer_id}: the clocks of its machine and this one differ by "
+                "more than five minutes.",
+                "Set both clocks right, best by a time server.",
             )
 
     # Offers and answers.
@@ -306,6 +321,7 @@ class Linker:
             return
         self._office.exchanges[peer_id] = exchange
         exchange.view_changed()
+        await self._office.reporter.solved("clock_differs", peer_id)
         if other is not None:
             await other.close("A newer link takes its place.")
 
@@ -318,5 +334,9 @@ class Linker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, StoreError):
+        if isinstance(error, StoreError):
+            self._log.warning("a link ended with the database", reason=str(error))
+            if error.code == "unreachable":
+                self._office.lost.set()
+        elif error is not None:
             self._log.error("a link failed", exc_info=error)

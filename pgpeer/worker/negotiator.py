@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,7 +11,9 @@ from typing import Final
 import structlog
 
 from pgpeer.errors import HubError, RemoteProtocolError, TransportError
+from pgpeer.identity.key import SIGNATURE_BYTES
 from pgpeer.signaling.signal import (
+    CLOCK_LEEWAY_SECONDS,
     LIFETIME_SECONDS,
     ReplayGuard,
     Signal,
@@ -95,7 +98,11 @@ class Negotiator:
             pass  # the other side's time-out tells it
 
     def take(self, received: SignalReceived) -> Signal | None:
-        """Check a signal; gives it when it is an offer. Answers go to the offer that waits for them."""
+        """Check a signal; gives it when it is an offer. Answers go to the offer that waits for them.
+
+        Raises:
+            RemoteProtocolError: the sender's clock and this one differ too much. All else is only logged.
+        """
         try:
             signal = read_signal(
                 received.plaintext,
@@ -107,7 +114,10 @@ class Negotiator:
             )
         except RemoteProtocolError as error:
             self._log.warning("signal refused", peer=received.sender, reason=str(error))
+            if error.code == "replay" and _is_misdated(received.plaintext):
+                raise
             return None
+        self._office.dating.heard(signal.sender, signal.expires - LIFETIME_SECONDS)
         if signal.kind == "offer":
             return signal
         peer_id, answer = self._answers.get(signal.sid, ("", None))
@@ -137,3 +147,9 @@ class Negotiator:
         return sign_signal(
             key, Signal(sid, key.peer_id, peer_id, kind, sdp, secrets.token_bytes(16), expires)
         )
+
+
+def _is_misdated(plaintext: bytes) -> bool:
+    """Whether a signal, whose signature was checked, was made at another time of day than now."""
+    made: int = json.loads(plaintext[SIGNATURE_BYTES:])["expires"] - LIFETIME_SECONDS
+    return abs(made - unix_time()) > CLOCK_LEEWAY_SECONDS

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
 from pgpeer.identity.key import PrivateKey
 from pgpeer.identity.keyfile import HeldIdentity
-from pgpeer.store import state
+from pgpeer.store import state, view
 from pgpeer.store.commits import SignedCommit
-from pgpeer.store.database import Connection
-from pgpeer.store.state import View
+from pgpeer.store.database import Connection, unreachable
+from pgpeer.store.view import View
+from pgpeer.worker.dating import Dating
 from pgpeer.worker.merger import Merger
+from pgpeer.worker.pace import Pace
 from pgpeer.worker.reporter import Reporter
 from pgpeer.worker.sealer import Sealer
 
 if TYPE_CHECKING:
     from pgpeer.worker.exchange import Exchange
+
+
+CUT_OFF_SECONDS: Final = 10.0
+"""A database that does not answer for so long is lost, although nothing says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,9 @@ class Connections:
 class Office:
     """The shared parts of one worker from its start to its end or to the loss of the database."""
 
-    def __init__(self, identity: HeldIdentity, epoch: int, connections: Connections) -> None:
+    def __init__(
+        self, identity: HeldIdentity, epoch: int, connections: Connections, *, is_ahead: bool = False
+    ) -> None:
         self.identity = identity
         self.key: PrivateKey = identity.key
         self.epoch = epoch
@@ -53,17 +61,28 @@ class Office:
         self.view = View()
         self.reporter = Reporter(connections.desk)
         self.exchanges: dict[str, Exchange] = {}
+        self.pace = Pace(identity.key.public_key, asyncio.get_running_loop().time)
         self.sealer: Sealer
         self.merger: Merger
         self.followers: list[Callable[[], None]] = []
         """Called when the view has changed."""
+        self.lost = asyncio.Event()
+        """Set when a call finds that the database cannot be reached: all connections are made again."""
+        self.changed = asyncio.Event()
+        """Set when the view should be renewed soon."""
+        self.dating = Dating(self, is_ahead=is_ahead)
         self._looking = asyncio.Lock()
 
     async def look(self) -> None:
         """Renew the view, and wake whoever has something to do."""
         async with self._looking:
             traffic = [one.traffic() for one in self.exchanges.values() if one.has_news()]
-            self.view = await state.look(self.connections.desk, traffic)
+            try:
+                async with asyncio.timeout(CUT_OFF_SECONDS):
+                    self.view = await view.look(self.connections.desk, traffic)
+            except TimeoutError as error:
+                raise unreachable(f"it does not answer within {CUT_OFF_SECONDS:g} s") from error
+        await self.dating.look()
         for bundle in self.view.bundles.values():
             if bundle.has_due:
                 self.merger.wake(bundle.bundle_id)

@@ -25,14 +25,18 @@ class WorkerSettings:
     Attributes:
         dsn: its database, as libpq takes it.
         identity_path: the file with its key.
+        is_standby: wait while another worker serves the database, instead of refusing to start.
     """
 
     dsn: str
     identity_path: Path
+    is_standby: bool = False
 
 
 async def serve(settings: WorkerSettings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve a database until `stop` is set; returns within five seconds after that.
+
+    A standby serves when no other worker does: within ten seconds after that one died or began to hang.
 
     Args:
         settings: which database with which key.
@@ -43,8 +47,8 @@ async def serve(settings: WorkerSettings, *, ready: Callable[[str], None], stop:
         IdentityError: the key cannot be used, is in use, or is not that of the database.
         StoreError: the database cannot be reached or used, or has a worker already.
     """
-    with IdentityFile(settings.identity_path).hold() as identity:
-        await Caretaker(settings.dsn, identity).run(ready, stop)
+    identity = IdentityFile(settings.identity_path)
+    await Caretaker(settings.dsn, identity, is_standby=settings.is_standby).run(ready, stop)
 
 
 def main(settings: WorkerSettings, *, ready: Callable[[str], None]) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgpeer.errors import StoreError
 from pgpeer.store import commits, state
 from pgpeer.store.database import YIELDED_STATES, Connection
-from pgpeer.store.state import BundleState, View
-from pgpeer.worker.reporter import Reporter
+from pgpeer.store.view import BundleState
 from pgpeer.worker.signer import Signer
+
+if TYPE_CHECKING:
+    from pgpeer.worker.office import Office
 
 BUSY_NOTICES: Final = 12
 BUSY_SECONDS: Final = 0.03
@@ -42,19 +43,17 @@ class Sealer:
     Args:
         connection: used by nothing else.
         signer: signs what is sealed.
-        reporter: is told when a bundle cannot be sealed.
-        view: gives the present view.
+        office: whose view and clock are followed, and whose reporter is told what cannot be sealed.
     """
 
-    def __init__(
-        self, connection: Connection, signer: Signer, reporter: Reporter, view: Callable[[], View]
-    ) -> None:
+    def __init__(self, connection: Connection, signer: Signer, office: Office) -> None:
         self._connection = connection
         self._signer = signer
-        self._reporter = reporter
-        self._view = view
+        self._office = office
         self._stopping = False
         self._wake = asyncio.Event()
+        self._look_at = 0.0
+        self._pause_seconds = 0.0
         self._notices: deque[float] = deque(maxlen=BUSY_NOTICES)
         self._to_sign: set[UUID] = set()
         self._clock = asyncio.get_running_loop().time
@@ -72,6 +71,18 @@ class Sealer:
         """Somebody has committed."""
         self._to_sign.add(bundle_id)
         self._wake.set()
+
+    async def finish(self, bundle_id: UUID) -> None:
+        """Seal and sign what was changed in a bundle until now, as far as that is possible.
+
+        Raises:
+            StoreError: the database is lost.
+            IdentityError: the ledger of signatures cannot be written.
+        """
+        bundle = self._office.view.bundles.get(bundle_id)
+        if bundle is not None and bundle.is_auto and not self._office.dating.is_ahead:
+            await self._seal(bundle)
+        await self._signer.sign_pending(bundle_id)
 
     def stop(self) -> None:
         """Let `run` return as soon as it has finished what it does."""
@@ -97,16 +108,30 @@ class Sealer:
         return len(notices) == BUSY_NOTICES and self._clock() - notices[0] <= BUSY_SECONDS
 
     async def _look(self) -> bool:
-        """Seal what has changed everywhere; True when something had."""
+        """Seal what has changed everywhere; True when something had, or may have where a pause is due."""
         found = False
+        self._pause_seconds = 0.0
         to_sign, self._to_sign = self._to_sign, set()
-        for bundle in list(self._view().bundles.values()):
-            if bundle.is_auto:
+        for bundle in list(self._office.view.bundles.values()):
+            # changes wait in the journal while the clock is ahead
+            if bundle.is_auto and not self._office.dating.is_ahead:
+                pause = self._office.pace.pause_seconds(bundle.bundle_id)
+                if pause > 0:
+                    self._look_later(pause)
+                    self._pause_seconds = max(self._pause_seconds, pause)
+                    found = True
+                    continue
                 found = await self._seal(bundle) or found
                 to_sign.discard(bundle.bundle_id)
         for bundle_id in to_sign:
             await self._signer.sign_pending(bundle_id)
         return found
+
+    def _look_later(self, seconds: float) -> None:
+        now = self._clock()
+        if self._look_at <= now:
+            self._look_at = now + seconds
+            asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
     async def _seal(self, bundle: BundleState) -> bool:
         """Seal one bundle; True when something had changed."""
@@ -119,7 +144,7 @@ class Sealer:
             if error.sqlstate in YIELDED_STATES:
                 asyncio.get_running_loop().call_later(LOCK_PAUSE, self._wake.set)
             else:
-                await self._reporter.problem(
+                await self._office.reporter.problem(
                     "seal_failed",
                     subject,
                     f"Changes in bundle {bundle.name!r} cannot be committed: {error}",
@@ -127,8 +152,10 @@ class Sealer:
                     bundle.bundle_id,
                 )
             return False
-        await self._reporter.solved("seal_failed", subject)
+        await self._office.reporter.solved("seal_failed", subject)
         await self._signer.sign(bundle.bundle_id, made)
+        if made:
+            self._office.pace.made(bundle.bundle_id, made[-1].epoch, made[-1].seq)
         return bool(made)
 
     async def _stay_awake(self) -> None:
@@ -141,7 +168,9 @@ class Sealer:
             ended = self._clock()
             if found:
                 quiet_since = ended
-            await asyncio.sleep(min(max(SHORTEST_PAUSE, ended - began), LONGEST_PAUSE))
+            await asyncio.sleep(
+                max(min(max(SHORTEST_PAUSE, ended - began), LONGEST_PAUSE), self._pause_seconds)
+            )
         asleep = await state.set_awake(self._connection, False)
         await self._look_everywhere()
         # who began before may have read that the worker is awake, and will not notify
@@ -155,5 +184,5 @@ class Sealer:
 
     async def _look_everywhere(self) -> bool:
         """Look, also for commits of people: these do not notify while the worker is awake."""
-        self._to_sign.update(self._view().bundles)
+        self._to_sign.update(self._office.view.bundles)
         return await self._look()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Final
 from uuid import UUID
 
 import structlog
 
+from pgpeer.commit.header import Header
 from pgpeer.commit.signature import COMMIT_DOMAIN
 from pgpeer.errors import IdentityError
 from pgpeer.identity.keyfile import HeldIdentity
@@ -30,12 +32,20 @@ class Signer:
         identity: the key and its ledger.
         connection: where signatures are stored.
         publish: called with the signed commits of a bundle, in order and never twice at the same time.
+        may_sign: whether a commit with this hybrid logical clock may be signed now.
     """
 
-    def __init__(self, identity: HeldIdentity, connection: Connection, publish: Publish) -> None:
+    def __init__(
+        self,
+        identity: HeldIdentity,
+        connection: Connection,
+        publish: Publish,
+        may_sign: Callable[[int], bool],
+    ) -> None:
         self._identity = identity
         self._connection = connection
         self._publish = publish
+        self._may_sign = may_sign
         self._turn = asyncio.Lock()
         self._disk_seconds = 1.0
         self._log = structlog.get_logger("pgpeer.signer")
@@ -47,9 +57,12 @@ class Signer:
     async def sign(self, bundle_id: UUID, made: Sequence[OwnCommit]) -> None:
         """Sign commits, oldest first, and publish them; all older ones of the bundle must be signed or given.
 
+        Stops at the first one that is dated too far ahead: it and the later ones stay unsigned.
+
         Raises:
             IdentityError: the ledger cannot be written; nothing of these was published.
         """
+        made = list(takewhile(lambda one: self._may_sign(Header.decode(one.header).hlc), made))
         if not made:
             return
         async with self._turn:

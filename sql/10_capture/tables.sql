@@ -57,3 +57,11 @@ CREATE TABLE peer_internal.relation_column (
 );
 COMMENT ON TABLE peer_internal.relation_column IS 'The columns of a tracked relation that travel: keys in key order, the others (generated ones left out) in table order.';
 COMMENT ON COLUMN peer_internal.relation_column.ordinal IS 'From 0, counted apart for key columns and for the others; for the others it is the bit of the journal mask.';
+
+CREATE TABLE peer_internal.relation_part (
+    relation_id uuid NOT NULL,
+    part regclass NOT NULL,
+    CONSTRAINT relation_part_pkey PRIMARY KEY (relation_id, part),
+    CONSTRAINT relation_part_relation_id_fkey FOREIGN KEY (relation_id) REFERENCES peer_internal.relation (relation_id) ON DELETE CASCADE
+);
+COMMENT ON TABLE peer_internal.relation_part IS 'The partitions of tracked partitioned tables, of every level and the table itself, as they were when capture was last brought in line with them. Nothing for ordinary tables.';

@@ -46,31 +46,70 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.vector(uuid, text) IS 'The version vector of a bundle, with the id of each last commit: of what is merged here, or of what is stored.';
 
+CREATE OR REPLACE FUNCTION peer_internal.known_ancestry(bundle_id uuid, vector jsonb) RETURNS bigint[]
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    item jsonb;
+    head record;
+    heads bigint[] := '{}';
+    l record;
+    result bigint[];
+BEGIN
+    -- A head that is known here says exactly what the peer has, for all lanes in its ancestry. An unknown head at or past our
+    -- last seq: the peer is ahead. An unknown head before it: a fork, which counts for nothing.
+    FOR item IN SELECT jsonb_array_elements(known_ancestry.vector) LOOP
+        SELECT c.commit_no INTO head FROM peer_internal.commit AS c
+         WHERE c.digest = decode(item ->> 'head', 'hex') AND c.bundle_id = known_ancestry.bundle_id AND c.state = 'merged';
+        IF FOUND THEN
+            heads := heads || head.commit_no;
+        END IF;
+    END LOOP;
+    result := coalesce(peer_internal.merged_ancestry(heads), '{}');
+    FOR item IN SELECT jsonb_array_elements(known_ancestry.vector) LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM peer_internal.commit AS c WHERE c.digest = decode(item ->> 'head', 'hex') AND c.state = 'merged');
+        FOR l IN SELECT x.lane, (SELECT d.seq FROM peer_internal.commit AS d WHERE d.bundle_id = x.bundle_id AND d.lane = x.lane AND d.state = 'merged'
+                                  ORDER BY d.seq DESC LIMIT 1) AS last_seq
+                   FROM peer_internal.lane AS x JOIN peer_internal.author AS a USING (author_id)
+                  WHERE x.bundle_id = known_ancestry.bundle_id AND x.epoch = (item ->> 'epoch')::bigint AND a.public_key = decode(item ->> 'author', 'hex')
+        LOOP
+            IF (item ->> 'seq')::bigint >= l.last_seq THEN
+                result := peer_internal.with_lane(result, l.lane, greatest((item ->> 'seq')::bigint, coalesce(result[l.lane], 0)));
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.known_ancestry(uuid, jsonb) IS 'What a peer with this vector has, as an ancestry in the lanes of this database.';
+
 CREATE OR REPLACE FUNCTION peer_internal.commits_after(bundle_id uuid, vector jsonb, after_position bigint DEFAULT 0, max_commits int DEFAULT 100)
 RETURNS TABLE ("position" bigint, digest bytea, header bytea, signature bytea, section_count int)
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- Per lane, the seq up to which the peer has it. A head that is known here says it exactly, for all lanes in its
-    -- ancestry. An unknown head at or past our last seq: the peer is ahead. An unknown head before it: a fork, send all.
-    WITH entry AS (
-        SELECT decode(v.item ->> 'author', 'hex') AS author, (v.item ->> 'epoch')::bigint AS epoch, (v.item ->> 'seq')::bigint AS seq,
-               decode(v.item ->> 'head', 'hex') AS head
-          FROM jsonb_array_elements(commits_after.vector) AS v(item)),
-    lane_known AS (
-        SELECT l.lane, greatest(
-                   coalesce((SELECT max(coalesce(h.ancestry[l.lane], 0)) FROM entry AS e
-                               JOIN peer_internal.commit AS h ON h.digest = e.head AND h.bundle_id = l.bundle_id AND h.state = 'merged'), 0),
-                   coalesce((SELECT max(e.seq) FROM entry AS e
-                              WHERE e.author = a.public_key AND e.epoch = l.epoch
-                                AND NOT EXISTS (SELECT FROM peer_internal.commit AS h WHERE h.digest = e.head AND h.state = 'merged')
-                                AND e.seq >= (SELECT max(d.seq) FROM peer_internal.commit AS d WHERE d.bundle_id = l.bundle_id AND d.lane = l.lane AND d.state = 'merged')), 0)) AS seq
-          FROM peer_internal.lane AS l JOIN peer_internal.author AS a USING (author_id)
-         WHERE l.bundle_id = commits_after.bundle_id)
-    SELECT c.position, c.digest, c.header, c.signature, c.section_count
-      FROM lane_known AS k
-      JOIN peer_internal.commit AS c ON c.bundle_id = commits_after.bundle_id AND c.lane = k.lane AND c.seq > k.seq AND c.state = 'merged'
-     WHERE c.signature IS NOT NULL AND c.position > commits_after.after_position
-     ORDER BY c.position LIMIT max_commits
+DECLARE
+    known bigint[] := peer_internal.known_ancestry(commits_after.bundle_id, commits_after.vector);
+BEGIN
+    IF after_position > 0 THEN
+        -- later pages go on along the order of merging: what follows is mostly lacked
+        RETURN QUERY
+        SELECT c.position, c.digest, c.header, c.signature, c.section_count
+          FROM peer_internal.commit AS c
+         WHERE c.bundle_id = commits_after.bundle_id AND c.position > commits_after.after_position AND c.state = 'merged'
+           AND c.seq > coalesce(known[c.lane], 0) AND c.signature IS NOT NULL
+         ORDER BY c.position LIMIT max_commits;
+    ELSE
+        -- the first page looks at the end of each lane: a peer in step lacks nothing of a long history
+        RETURN QUERY
+        SELECT c.position, c.digest, c.header, c.signature, c.section_count
+          FROM peer_internal.lane AS l
+         CROSS JOIN LATERAL (SELECT d.* FROM peer_internal.commit AS d
+                              WHERE d.bundle_id = l.bundle_id AND d.lane = l.lane AND d.seq > coalesce(known[l.lane], 0) AND d.state = 'merged' AND d.signature IS NOT NULL
+                              ORDER BY d.seq LIMIT max_commits) AS c
+         WHERE l.bundle_id = commits_after.bundle_id
+         ORDER BY c.position LIMIT max_commits;
+    END IF;
+END
 $$;
 COMMENT ON FUNCTION peer_internal.commits_after(uuid, jsonb, bigint, int) IS 'Signed merged commits that a peer with this vector lacks, parents first, merged here after a position.';
 

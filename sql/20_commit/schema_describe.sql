@@ -86,11 +86,11 @@ BEGIN
       INTO result
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE c.oid = relation AND c.relkind = 'r';
+     WHERE c.oid = relation AND c.relkind IN ('r', 'p');
     IF result IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'PGT02',
-            MESSAGE = format('%s is not an ordinary table, and cannot be described', relation),
-            HINT = 'Name an ordinary table.';
+            MESSAGE = format('%s is not a table, and cannot be described', relation),
+            HINT = 'Name an ordinary or partitioned table.';
     END IF;
     result := result || jsonb_build_object(
         'columns', columns -> 'items', 'primary_key', keys -> 'primary_key', 'unique', keys -> 'unique',
@@ -116,6 +116,6 @@ COMMENT ON FUNCTION peer_internal.describe_relation(regclass) IS
     'A structured description of a table, never SQL text: columns, types, keys, constraints, indexes, from which '
     'peer_internal.create_relation makes the table on a peer. Expressions are token lists; what does not travel (sequences, '
     'calls of functions that are not built in, ...) is left out and named with its reason in "omitted". Triggers, policies, '
-    'grants, comments and storage settings are local and never described.';
+    'grants, comments, storage settings and partitions are local and never described: a peer may have the table otherwise partitioned, or not at all.';
 
 REVOKE ALL ON FUNCTION peer_internal.is_serial(oid, int2), peer_internal.describe_columns(oid), peer_internal.describe_relation(regclass) FROM PUBLIC;

@@ -66,7 +66,7 @@ DECLARE
 BEGIN
     PERFORM peer_internal.check_description(description);
     their_key := coalesce(nullif(description -> 'primary_key', 'null') -> 'columns', '[]');
-    IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation AND c.relkind = 'r') THEN
+    IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation AND c.relkind IN ('r', 'p')) THEN
         RETURN format('%s is a table there and none here', relation);
     END IF;
     FOR theirs IN SELECT c.item FROM jsonb_array_elements(description -> 'columns') WITH ORDINALITY AS c(item, place) ORDER BY c.place LOOP

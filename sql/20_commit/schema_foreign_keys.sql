@@ -52,10 +52,12 @@ BEGIN
            AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = relation AND c.conname = f.item ->> 'name') THEN
             CONTINUE WHEN peer_internal.described_relation(f.item -> 'references') IS NULL;
             BEGIN
-                -- NOT VALID: rows that came before the key may wait for the rows they refer to
-                EXECUTE format('ALTER TABLE %I.%I ADD %s NOT VALID', description ->> 'schema', description ->> 'name',
-                               peer_internal.foreign_key_sql(f.item, place));
-            EXCEPTION WHEN undefined_column OR invalid_foreign_key OR datatype_mismatch OR wrong_object_type
+                -- NOT VALID: rows that came before the key may wait for the rows they refer to; a partitioned table knows no such state
+                EXECUTE format('ALTER TABLE %I.%I ADD %s%s', description ->> 'schema', description ->> 'name', peer_internal.foreign_key_sql(f.item, place),
+                               CASE WHEN peer_internal.is_partitioned(relation) THEN '' ELSE ' NOT VALID' END);
+            EXCEPTION WHEN foreign_key_violation THEN
+                CONTINUE;   -- only of a partitioned table: the next call tries again
+            WHEN undefined_column OR invalid_foreign_key OR datatype_mismatch OR wrong_object_type
                         OR invalid_table_definition OR feature_not_supported THEN
                 PERFORM peer_internal.refuse_description('PGS08', place,
                     format('the foreign key %I does not fit the tables here: %s', f.item ->> 'name', SQLERRM),

@@ -95,16 +95,19 @@ COMMENT ON FUNCTION peer_internal.is_reserved_schema(text) IS 'Whether this sche
 CREATE OR REPLACE FUNCTION peer_internal.is_local_type(type oid) RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- object identifiers, transaction numbers, row addresses, cursors and access rights mean something in one database only
+    -- object identifiers, transaction numbers, row addresses, cursors and access rights mean something in one database only; what
+    -- the catalog and indexes keep for themselves has an output but no input
     SELECT type = ANY (ARRAY['oid', 'oidvector', 'regproc', 'regprocedure', 'regoper', 'regoperator', 'regclass', 'regtype',
                              'regrole', 'regnamespace', 'regconfig', 'regdictionary', 'regcollation', 'xid', 'xid8', 'cid',
                              'tid', 'txid_snapshot', 'pg_snapshot', 'aclitem', 'refcursor']::regtype[]::oid[])
         OR EXISTS (SELECT FROM pg_type AS t
                     WHERE t.oid = is_local_type.type AND t.typnamespace = 'pg_catalog'::regnamespace
-                      AND (t.typname LIKE 'reg%' OR t.typtype IN ('p', 'c')))
+                      AND (t.typname LIKE 'reg%' OR t.typtype IN ('p', 'c')
+                           OR t.typname IN ('gtsvector', 'pg_node_tree', 'pg_ndistinct', 'pg_dependencies', 'pg_mcv_list',
+                                            'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary')))
 $$;
 COMMENT ON FUNCTION peer_internal.is_local_type(oid) IS
-    'Whether values of this type mean something inside one database only (object ids, transaction ids, row addresses).';
+    'Whether values of this type mean something inside one database only (object ids, transaction ids, row addresses), or cannot be read back from their text.';
 
 REVOKE ALL ON FUNCTION peer_internal.refuse_description(text, text, text, text), peer_internal.is_expression_function(text),
     peer_internal.is_expression_keyword(text), peer_internal.is_value_keyword(text), peer_internal.is_extract_field(text),

@@ -1,5 +1,25 @@
 -- Why a table cannot be tracked. Each kind of refusal has its own SQLSTATE; a table may have several, and all are told at once.
 
+CREATE OR REPLACE FUNCTION peer_internal.is_partitioned(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation AND c.relkind = 'p')
+$$;
+COMMENT ON FUNCTION peer_internal.is_partitioned(regclass) IS 'Whether a table is partitioned.';
+
+CREATE OR REPLACE FUNCTION peer_internal.table_parts(relation regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- read from the catalog: pg_partition_tree would lock every partition
+    WITH RECURSIVE member(part) AS (
+        SELECT table_parts.relation::oid
+        UNION ALL
+        SELECT i.inhrelid FROM member AS m JOIN pg_inherits AS i ON i.inhparent = m.part
+         WHERE peer_internal.is_partitioned(table_parts.relation) AND NOT i.inhdetachpending)
+    SELECT m.part::regclass FROM member AS m
+$$;
+COMMENT ON FUNCTION peer_internal.table_parts(regclass) IS 'A table and, when it is partitioned, its partitions of every level.';
+
 CREATE OR REPLACE FUNCTION peer_internal.contained_types(type oid, modifier int)
 RETURNS TABLE(contained oid, contained_modifier int)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -75,12 +95,11 @@ BEGIN
         RETURN QUERY SELECT 'PGT07', format('%s cannot be tracked: it belongs to PostgreSQL or to pgpeer', title),
                             format('It is in the schema %I.', c.nspname), 'Track tables of your own schemas.';
         RETURN;
-    ELSIF c.relkind <> 'r' THEN
+    ELSIF c.relkind NOT IN ('r', 'p') THEN
         RETURN QUERY SELECT 'PGT02', format('%s cannot be tracked: it is no ordinary table', title),
             format('It is %s.', CASE c.relkind WHEN 'v' THEN 'a view' WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table'
-                WHEN 'p' THEN 'a partitioned table' WHEN 'S' THEN 'a sequence' WHEN 'c' THEN 'a composite type' ELSE 'an index' END),
-            CASE c.relkind WHEN 'p' THEN 'Partitioned tables are not supported yet. Copy the rows into an ordinary table and track that.'
-                           ELSE 'Track the table that holds the rows.' END;
+                WHEN 'S' THEN 'a sequence' WHEN 'c' THEN 'a composite type' ELSE 'an index' END),
+            'Track the table that holds the rows.';
         RETURN;
     END IF;
     IF c.relpersistence <> 'p' THEN
@@ -91,14 +110,25 @@ BEGIN
                                   ELSE format('ALTER TABLE %s SET LOGGED;', title) END;
     END IF;
     RETURN QUERY
-        SELECT 'PGT04', format('%s cannot be tracked: it is part of an inheritance tree', title),
-               CASE WHEN c.relispartition THEN format('It is a partition of %s.', i.inhparent::regclass)
-                    WHEN i.inhrelid = c.oid THEN format('It inherits from %s.', i.inhparent::regclass)
-                    ELSE format('%s inherits from it.', i.inhrelid::regclass) END,
-               CASE WHEN c.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s;', i.inhparent::regclass, title)
+        SELECT 'PGT03', format('%s cannot be tracked: the rows of its partition %s are not kept safely', title, p.part),
+               'It is an unlogged table: a crash empties it.', format('ALTER TABLE %s SET LOGGED;', p.part)
+          FROM peer_internal.table_parts(relation) AS p(part)
+          JOIN pg_class AS x ON x.oid = p.part
+         WHERE c.relkind = 'p' AND c.relpersistence = 'p' AND x.relpersistence <> 'p'
+         ORDER BY p.part
+         LIMIT 1;
+    RETURN QUERY
+        SELECT 'PGT04', CASE WHEN c.relispartition THEN format('%s cannot be tracked: it is a partition', title)
+                             ELSE format('%s cannot be tracked: it is part of an inheritance tree', title) END,
+               CASE WHEN c.relispartition THEN format('It is a partition of %s, and rows reach it through that table.', i.inhparent::regclass)
+                    WHEN i.inhrelid = c.oid THEN format('It inherits from %s, and statements on that table reach its rows.', i.inhparent::regclass)
+                    ELSE format('%s inherits from it: one key may stand in both, and statements on either reach rows of the other.', i.inhrelid::regclass) END,
+               CASE WHEN c.relispartition THEN format('Track %s, or take the partition out: ALTER TABLE %s DETACH PARTITION %s;',
+                                                      (SELECT a.relid FROM pg_partition_ancestors(relation) AS a
+                                                        ORDER BY (SELECT count(*) FROM pg_partition_ancestors(a.relid)) LIMIT 1), i.inhparent::regclass, title)
                     ELSE format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
           FROM pg_inherits AS i
-         WHERE c.oid IN (i.inhrelid, i.inhparent)
+         WHERE i.inhrelid = c.oid OR (i.inhparent = c.oid AND c.relkind = 'r')
          ORDER BY i.inhparent, i.inhrelid
          LIMIT 1;
     RETURN QUERY
@@ -166,9 +196,9 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.refusal(regclass) IS
     'Every reason why this relation cannot be tracked, with SQLSTATE and remedy; no row when it can. PGT01 no primary key, PGT02 no '
-    'ordinary table, PGT03 temporary or unlogged, PGT04 inheritance or partition, PGT05 column type that means something in one database '
+    'table, PGT03 temporary or unlogged, PGT04 inheritance or a single partition, PGT05 column type that means something in one database '
     'only, PGT06 primary key that cannot decide ON CONFLICT, PGT07 schema of PostgreSQL or pgpeer, PGT08 key column whose equal values '
     'may be written differently, PGT09 generated key column, PGT16 constraint that is NOT VALID.';
 
-REVOKE ALL ON FUNCTION peer_internal.contained_types(oid, int), peer_internal.key_type_problem(oid, int, oid),
+REVOKE ALL ON FUNCTION peer_internal.is_partitioned(regclass), peer_internal.table_parts(regclass), peer_internal.contained_types(oid, int), peer_internal.key_type_problem(oid, int, oid),
     peer_internal.refusal(regclass) FROM PUBLIC;

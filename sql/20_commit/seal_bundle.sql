@@ -185,6 +185,7 @@ DECLARE
     sections record;
 BEGIN
     PERFORM peer_internal.enter_bundle(seal_bundle.bundle_id);
+    PERFORM peer_internal.follow_partitions(seal_bundle.bundle_id);
     new_no := nextval(pg_get_serial_sequence('peer_internal.commit', 'commit_no'));
     IF NOT peer_internal.seal_sections(seal_bundle.bundle_id, new_no, only_relation) THEN
         PERFORM peer_internal.settle_clean(seal_bundle.bundle_id);
@@ -222,7 +223,8 @@ BEGIN
     -- what stood in the way of a held commit may be gone
     UPDATE peer_internal.commit AS c SET retry_at = clock_timestamp()
      WHERE c.bundle_id = seal_bundle.bundle_id AND c.state = 'held' AND c.held_kind NOT IN ('future_commit', 'invalid_commit');
-    IF NOT (SELECT w.awake FROM peer_internal.worker AS w) THEN
+    -- a transaction that notifies cannot be prepared: where that is possible the worker looks by itself
+    IF current_setting('max_prepared_transactions') = '0' AND NOT (SELECT w.awake FROM peer_internal.worker AS w) THEN
         PERFORM pg_notify('pgpeer_commit', seal_bundle.bundle_id::text);
     END IF;
     RETURN new_digest;

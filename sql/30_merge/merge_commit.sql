@@ -63,7 +63,7 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.mark_merged(bigint) IS 'Checks the place of a commit in the history and takes it into the set of merged commits.';
 
-CREATE OR REPLACE FUNCTION peer_internal.apply_commit(commit_no bigint, locked jsonb, is_parked boolean) RETURNS void
+CREATE OR REPLACE FUNCTION peer_internal.apply_commit(commit_no bigint, locked jsonb, is_parked boolean, is_prepared boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -80,7 +80,7 @@ BEGIN
          WHERE s.commit_no = apply_commit.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id
     LOOP
         contested := peer_internal.merge_relation(apply_commit.commit_no, part.relation_id, rivals,
-            ARRAY(SELECT jsonb_array_elements_text(locked -> part.relation_id::text)), is_parked);
+            ARRAY(SELECT jsonb_array_elements_text(locked -> part.relation_id::text)), is_parked, is_prepared);
         IF contested <> '{}' THEN
             all_contested := jsonb_set(all_contested, ARRAY[part.relation_id::text], to_jsonb(contested));
             PERFORM peer_internal.find_conflicts(apply_commit.commit_no, part.relation_id, contested, rivals);
@@ -93,7 +93,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean) IS 'One attempt at merging a commit. locked: relation id → lines whose rows are locked.';
+COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean, boolean) IS 'One attempt at merging a commit. locked: relation id → lines whose rows are locked; is_prepared: they are, but not listed.';
 
 CREATE OR REPLACE FUNCTION peer_internal.has_rivals(commit_no bigint) RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -126,14 +126,14 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.lock_targets(bigint, boolean, timestamptz) IS 'Locks the rows that a commit writes and that exist. Returns relation id → their lines, if wanted: they are only needed where keys are contested.';
 
-CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint, deadline timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint, deadline timestamptz, is_prepared boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp SET session_replication_role = replica SET lock_timeout = '1ms'
 AS $$
 DECLARE
     bundle record;
     part record;
-    locked jsonb;
+    locked jsonb := '{}';
     may_contest boolean;
     is_parked boolean := false;
     attempt int := 0;
@@ -153,17 +153,20 @@ BEGIN
     LOOP
         attempt := attempt + 1;
         -- merge rule 7: lock the rows that exist, then seal what was written here (rule 11), then compare and write
-        may_contest := bundle.commit_mode = 'manual' OR peer_internal.has_rivals(merge_commit.commit_no);
-        locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest, deadline);
-        PERFORM peer_internal.bound_waiting(deadline);
-        IF bundle.commit_mode = 'auto' AND peer_internal.journal_numbers(bundle.bundle_id) <> '{}' THEN
-            IF NOT may_contest THEN
-                locked := peer_internal.lock_targets(merge_commit.commit_no, true, deadline);
+        -- prepared: both was done for the whole batch, and only a contested key sends the merge round this loop again
+        IF attempt > 1 OR NOT is_prepared THEN
+            may_contest := bundle.commit_mode = 'manual' OR peer_internal.has_rivals(merge_commit.commit_no);
+            locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest, deadline);
+            PERFORM peer_internal.bound_waiting(deadline);
+            IF bundle.commit_mode = 'auto' AND peer_internal.journal_numbers(bundle.bundle_id) <> '{}' THEN
+                IF NOT may_contest THEN
+                    locked := peer_internal.lock_targets(merge_commit.commit_no, true, deadline);
+                END IF;
+                PERFORM peer_internal.seal_bundle(bundle.bundle_id);
             END IF;
-            PERFORM peer_internal.seal_bundle(bundle.bundle_id);
         END IF;
         BEGIN
-            PERFORM peer_internal.apply_commit(merge_commit.commit_no, locked, is_parked);
+            PERFORM peer_internal.apply_commit(merge_commit.commit_no, locked, is_parked, attempt = 1 AND is_prepared);
             RETURN;
         EXCEPTION
             WHEN SQLSTATE 'PGM90' THEN
@@ -180,8 +183,71 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.merge_commit(bigint, timestamptz) IS
-    'Merges one complete commit whose parents are merged, waiting for locks no longer than the deadline. Raises when it cannot; then nothing has changed.';
+COMMENT ON FUNCTION peer_internal.merge_commit(bigint, timestamptz, boolean) IS
+    'Merges one complete commit whose parents are merged, waiting for locks no longer than the deadline. Raises when it cannot; then nothing has changed. is_prepared: peer_internal.prepare_batch was called for it.';
+
+CREATE OR REPLACE FUNCTION peer_internal.are_merged(bundle_id uuid, digests bytea[]) RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NOT EXISTS (SELECT FROM unnest(digests) AS u(digest)
+                        WHERE NOT EXISTS (SELECT FROM peer_internal.commit AS c
+                                           WHERE c.digest = u.digest AND c.bundle_id = are_merged.bundle_id AND c.state = 'merged'))
+$$;
+COMMENT ON FUNCTION peer_internal.are_merged(uuid, bytea[]) IS 'Whether all of these commits are merged here.';
+
+CREATE OR REPLACE FUNCTION peer_internal.next_commits(bundle_id uuid, max_commits int, max_rows bigint) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+    result bigint[] := '{}';
+    digests bytea[] := '{}';
+    rows_left bigint := max_rows;
+    has_schema boolean;
+BEGIN
+    FOR c IN SELECT x.commit_no, x.digest, x.parents, x.row_count FROM peer_internal.commit AS x
+              WHERE x.bundle_id = next_commits.bundle_id AND (x.state = 'received' OR (x.state = 'held' AND x.retry_at <= clock_timestamp()))
+              ORDER BY x.hlc, x.rank
+    LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no AND s.data IS NULL)
+                   OR NOT peer_internal.are_merged(next_commits.bundle_id, ARRAY(SELECT p.digest FROM unnest(c.parents) AS p(digest) WHERE p.digest <> ALL (digests)));
+        -- a commit that brings tables goes alone: there is nothing to lock before it
+        has_schema := EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no AND s.op = 'SCHEMA');
+        EXIT WHEN result <> '{}' AND (has_schema OR c.row_count > rows_left);
+        result := result || c.commit_no;
+        digests := digests || c.digest;
+        rows_left := rows_left - c.row_count;
+        EXIT WHEN has_schema OR cardinality(result) >= max_commits;
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.next_commits(uuid, int, bigint) IS 'Complete commits whose parents are merged, or stand before them in the result.';
+
+CREATE OR REPLACE FUNCTION peer_internal.prepare_batch(bundle_id uuid, commit_nos bigint[], deadline timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms'
+AS $$
+DECLARE
+    n bigint;
+    prepared bigint[] := '{}';
+BEGIN
+    -- merge rules 7 and 11 for a batch: lock the rows of all of its commits, seal once, then merge one after another
+    FOREACH n IN ARRAY commit_nos LOOP
+        BEGIN
+            PERFORM peer_internal.lock_targets(n, false, deadline);
+            prepared := prepared || n;
+        EXCEPTION WHEN data_exception OR syntax_error_or_access_rule_violation THEN
+            CONTINUE;  -- lines that are no rows: its own merge will say so
+        END;
+    END LOOP;
+    PERFORM peer_internal.bound_waiting(deadline);
+    IF peer_internal.journal_numbers(prepare_batch.bundle_id) <> '{}' THEN
+        PERFORM peer_internal.seal_bundle(prepare_batch.bundle_id);
+    END IF;
+    RETURN prepared;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.prepare_batch(uuid, bigint[], timestamptz) IS 'Locks what several commits write and seals what was written here; returns the commits for which that went well.';
 
 CREATE OR REPLACE FUNCTION peer_internal.merge_next(bundle_id uuid, max_commits int DEFAULT 100)
 RETURNS TABLE (digest bytea, outcome text, detail text)
@@ -189,6 +255,12 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, p
 AS $$
 DECLARE
     c peer_internal.commit;
+    batch bigint[];
+    prepared bigint[];
+    n bigint;
+    is_auto boolean;
+    enforced boolean := peer_internal.is_enforced(merge_next.bundle_id);
+    vouched bytea[];
     drift interval;
     deadline timestamptz;
     done int := 0;
@@ -198,43 +270,58 @@ DECLARE
 BEGIN
     PERFORM peer_internal.enter_bundle(merge_next.bundle_id);
     deadline := peer_internal.waiting_deadline();
+    PERFORM peer_internal.bound_waiting(deadline);
+    PERFORM peer_internal.follow_partitions(merge_next.bundle_id);
     SELECT x.clock_drift_limit INTO STRICT drift FROM peer.config AS x;
+    SELECT b.commit_mode = 'auto' INTO is_auto FROM peer_internal.bundle AS b WHERE b.bundle_id = merge_next.bundle_id;
+    IF enforced THEN
+        PERFORM peer_internal.retry_vouched(merge_next.bundle_id);
+        vouched := peer_internal.vouched_commits(merge_next.bundle_id);
+    END IF;
     WHILE done < max_commits LOOP
-        SELECT x.* INTO c FROM peer_internal.commit AS x
-         WHERE x.bundle_id = merge_next.bundle_id AND (x.state = 'received' OR (x.state = 'held' AND x.retry_at <= clock_timestamp()))
-           AND NOT EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = x.commit_no AND s.data IS NULL)
-           AND NOT EXISTS (SELECT FROM unnest(x.parents) AS p(digest)
-                            WHERE NOT EXISTS (SELECT FROM peer_internal.commit AS y WHERE y.digest = p.digest AND y.bundle_id = x.bundle_id AND y.state = 'merged'))
-         ORDER BY x.rank LIMIT 1;
-        EXIT WHEN NOT FOUND;
-        done := done + 1;
-        digest := c.digest;
-        detail := NULL;
-        IF peer_internal.hlc_time(c.hlc) > clock_timestamp() + drift THEN
-            outcome := 'held';
-            detail := format('It is dated %s, more than %s ahead of this server''s clock.', peer_internal.hlc_time(c.hlc), drift);
-            PERFORM peer_internal.hold(c.commit_no, 'future_commit', detail, peer_internal.hlc_time(c.hlc) - drift);
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-        BEGIN
-            PERFORM peer_internal.merge_commit(c.commit_no, deadline);
-            outcome := 'merged';
-            UPDATE peer_internal.commit AS x SET retry_at = clock_timestamp()
-             WHERE x.bundle_id = merge_next.bundle_id AND x.state = 'held' AND x.held_kind NOT IN ('future_commit', 'invalid_commit');
-        EXCEPTION
-            WHEN lock_not_available OR deadlock_detected OR serialization_failure OR query_canceled OR admin_shutdown OR insufficient_resources THEN
-                RAISE;  -- a merge always yields: the caller rolls back and tries again (merge rule 8)
-            WHEN OTHERS THEN
-                GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, message_detail = PG_EXCEPTION_DETAIL, message_state = RETURNED_SQLSTATE;
+        batch := peer_internal.next_commits(merge_next.bundle_id, max_commits - done, 8192);
+        EXIT WHEN batch = '{}';
+        prepared := CASE WHEN is_auto AND cardinality(batch) > 1 THEN peer_internal.prepare_batch(merge_next.bundle_id, batch, deadline) ELSE '{}' END;
+        FOREACH n IN ARRAY batch LOOP
+            SELECT x.* INTO STRICT c FROM peer_internal.commit AS x WHERE x.commit_no = n;
+            done := done + 1;
+            -- one of the batch before it may have been held
+            CONTINUE WHEN NOT peer_internal.are_merged(merge_next.bundle_id, c.parents);
+            digest := c.digest;
+            detail := NULL;
+            IF peer_internal.hlc_time(c.hlc) > clock_timestamp() + drift THEN
                 outcome := 'held';
-                detail := message || CASE WHEN message_detail <> '' THEN '. ' || message_detail ELSE '' END;
-                PERFORM peer_internal.hold(c.commit_no,
-                    CASE WHEN message_state LIKE '23%' THEN 'constraint_violation' WHEN message_state LIKE 'PGS%' THEN 'schema_mismatch'
-                         WHEN message_state = 'PGM01' THEN 'invalid_commit' WHEN message_state = '42501' THEN 'missing_right' ELSE 'held_commit' END,
-                    detail, clock_timestamp() + (SELECT x.hold_retry_interval FROM peer.config AS x));
-        END;
-        RETURN NEXT;
+                detail := format('It is dated %s, more than %s ahead of this server''s clock.', peer_internal.hlc_time(c.hlc), drift);
+                PERFORM peer_internal.hold(c.commit_no, 'future_commit', detail, peer_internal.hlc_time(c.hlc) - drift);
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            IF enforced AND peer_internal.refusal_of(c, vouched) IS NOT NULL THEN
+                outcome := 'held';
+                detail := peer_internal.refusal_of(c, vouched);
+                PERFORM peer_internal.hold(c.commit_no, 'not_a_writer', detail, 'infinity');
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            BEGIN
+                PERFORM peer_internal.merge_commit(c.commit_no, deadline, n = ANY (prepared));
+                outcome := 'merged';
+                UPDATE peer_internal.commit AS x SET retry_at = clock_timestamp()
+                 WHERE x.bundle_id = merge_next.bundle_id AND x.state = 'held' AND x.held_kind NOT IN ('future_commit', 'invalid_commit', 'not_a_writer');
+            EXCEPTION
+                WHEN lock_not_available OR deadlock_detected OR serialization_failure OR query_canceled OR admin_shutdown OR insufficient_resources THEN
+                    RAISE;  -- a merge always yields: the caller rolls back and tries again (merge rule 8)
+                WHEN OTHERS THEN
+                    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, message_detail = PG_EXCEPTION_DETAIL, message_state = RETURNED_SQLSTATE;
+                    outcome := 'held';
+                    detail := message || CASE WHEN message_detail <> '' THEN '. ' || message_detail ELSE '' END;
+                    PERFORM peer_internal.hold(c.commit_no,
+                        CASE WHEN message_state LIKE '23%' THEN 'constraint_violation' WHEN message_state LIKE 'PGS%' THEN 'schema_mismatch'
+                             WHEN message_state = 'PGM01' THEN 'invalid_commit' WHEN message_state = '42501' THEN 'missing_right' ELSE 'held_commit' END,
+                        detail, clock_timestamp() + (SELECT x.hold_retry_interval FROM peer.config AS x));
+            END;
+            RETURN NEXT;
+        END LOOP;
     END LOOP;
 END
 $$;

@@ -67,7 +67,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.contested_keys(bigint, uuid, bigint[]) IS 'The keys that a commit and one of its rivals both write.';
 
-CREATE OR REPLACE FUNCTION peer_internal.merge_relation(commit_no bigint, relation_id uuid, rivals bigint[], locked text[], is_parked boolean) RETURNS text[]
+CREATE OR REPLACE FUNCTION peer_internal.merge_relation(commit_no bigint, relation_id uuid, rivals bigint[], locked text[], is_parked boolean, is_prepared boolean) RETURNS text[]
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
@@ -84,6 +84,9 @@ BEGIN
         contested := peer_internal.contested_keys(merge_relation.commit_no, merge_relation.relation_id, merge_relation.rivals);
     END IF;
     computed := contested;
+    IF is_prepared AND contested <> '{}' THEN
+        PERFORM peer_internal.raise_raced(r.relation);
+    END IF;
     IF (SELECT b.commit_mode FROM peer_internal.bundle AS b WHERE b.bundle_id = r.bundle_id) = 'manual' THEN
         SELECT contested || coalesce(array_agg(d.key_text), '{}') INTO computed FROM peer_internal.dirty_rows(merge_relation.relation_id) AS d
          WHERE d.key_text = ANY (peer_internal.incoming_keys(merge_relation.commit_no, merge_relation.relation_id));
@@ -133,4 +136,4 @@ BEGIN
     RETURN contested;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.merge_relation(bigint, uuid, bigint[], text[], boolean) IS 'Applies the sections of a commit (already marked as merged) to one table. locked: the lines whose rows the caller has locked. Returns the contested keys.';
+COMMENT ON FUNCTION peer_internal.merge_relation(bigint, uuid, bigint[], text[], boolean, boolean) IS 'Applies the sections of a commit (already marked as merged) to one table. locked: the lines whose rows the caller has locked; is_prepared: it has locked all, but does not list them. Returns the contested keys.';

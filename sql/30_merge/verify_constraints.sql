@@ -35,10 +35,10 @@ AS $$
           JOIN pg_opclass AS c ON c.oid = i.indclass[n.n - 1]
           LEFT JOIN pg_amop AS o ON o.amopfamily = c.opcfamily AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype AND o.amopstrategy = 3),
     side AS (
-        SELECT format('(SELECT x.ctid AS row_id, %s FROM %s AS x%s)', string_agg(format('%s AS e%s', p.expression, p.n), ', ' ORDER BY p.n), k.conrelid::regclass,
+        SELECT format('(SELECT x.tableoid AS part, x.ctid AS row_id, %s FROM %s AS x%s)', string_agg(format('%s AS e%s', p.expression, p.n), ', ' ORDER BY p.n), k.conrelid::regclass,
                       (SELECT ' WHERE ' || pg_get_expr(i.indpred, i.indrelid) FROM pg_index AS i WHERE i.indexrelid = k.conindid AND i.indpred IS NOT NULL)) AS sql
           FROM part AS p)
-    SELECT format('SELECT %s FROM %s AS t JOIN %s AS s ON %s JOIN %s AS mine ON mine.row_id = t.ctid WHERE EXISTS (SELECT FROM %s AS rival WHERE rival.row_id <> mine.row_id AND %s) LIMIT 1',
+    SELECT format('SELECT %s FROM %s AS t JOIN %s AS s ON %s JOIN %s AS mine ON mine.row_id = t.ctid AND mine.part = t.tableoid WHERE EXISTS (SELECT FROM %s AS rival WHERE (rival.row_id <> mine.row_id OR rival.part <> mine.part) AND %s) LIMIT 1',
                   key_text, k.conrelid::regclass, source, same_key, side.sql, side.sql,
                   (SELECT string_agg(format(CASE WHEN p.is_distinct THEN '(rival.e%1$s %2$s mine.e%1$s OR (rival.e%1$s IS NULL AND mine.e%1$s IS NULL))'
                                                  ELSE 'rival.e%1$s %2$s mine.e%1$s' END, p.n, p.operator), ' AND ' ORDER BY p.n) FROM part AS p))
@@ -81,12 +81,15 @@ BEGIN
         RETURN;
     END IF;
     SELECT r.relation INTO STRICT target FROM peer_internal.relation AS r WHERE r.relation_id = verify_written.relation_id;
-    FOR k IN SELECT c.* FROM pg_constraint AS c WHERE c.conrelid = target AND (c.contype = 'f' OR (c.contype IN ('u', 'x') AND c.condeferrable)) ORDER BY c.conname COLLATE "C" LOOP
+    -- a partition may have constraints of its own; those with a parent are the table's, shown once more for each partition
+    FOR k IN SELECT c.* FROM pg_constraint AS c
+              WHERE (c.conrelid = target OR c.conrelid IN (SELECT p.part FROM peer_internal.relation_part AS p WHERE p.relation_id = verify_written.relation_id))
+                AND c.conparentid = 0 AND (c.contype = 'f' OR (c.contype IN ('u', 'x') AND c.condeferrable)) ORDER BY c.conname COLLATE "C" LOOP
         IF k.contype = 'f' THEN
             CONTINUE WHEN (to_jsonb(k) ->> 'conenforced')::boolean IS FALSE;
             -- MATCH FULL: all of the columns are NULL, or none
             EXECUTE format('SELECT %s FROM %s AS t JOIN %s AS s ON %s WHERE CASE WHEN %s THEN NOT EXISTS (SELECT FROM %s AS p WHERE %s FOR KEY SHARE OF p) ELSE %s END LIMIT 1',
-                key_text, target, source, same_key,
+                key_text, k.conrelid::regclass, source, same_key,
                 peer_internal.constraint_columns(k.conrelid, k.conkey, 't.%1$s IS DISTINCT FROM NULL', ' AND '),
                 k.confrelid::regclass,
                 peer_internal.reference_condition(k, 'p', 't'),
@@ -115,10 +118,11 @@ DECLARE
 BEGIN
     SELECT r.relation INTO STRICT target FROM peer_internal.relation AS r WHERE r.relation_id = verify_referenced.relation_id;
     FOR k IN SELECT c.* FROM pg_constraint AS c
-              WHERE c.confrelid = target AND c.contype = 'f' AND (to_jsonb(c) ->> 'conenforced')::boolean IS NOT FALSE
+              WHERE (c.confrelid = target OR c.confrelid IN (SELECT p.part FROM peer_internal.relation_part AS p WHERE p.relation_id = verify_referenced.relation_id))
+                AND c.conparentid = 0 AND c.contype = 'f' AND (to_jsonb(c) ->> 'conenforced')::boolean IS NOT FALSE
               ORDER BY c.conrelid, c.conname COLLATE "C" LOOP
         is_by_key := (SELECT bool_and(coalesce(x.is_key, false)) AND count(*) = (SELECT r.key_count FROM peer_internal.relation AS r WHERE r.relation_id = verify_referenced.relation_id)
-                        FROM unnest(k.confkey) AS n(attnum) JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = n.attnum
+                        FROM unnest(k.confkey) AS n(attnum) JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = n.attnum
                         LEFT JOIN peer_internal.relation_column AS x ON x.relation_id = verify_referenced.relation_id AND x.name = a.attname);
         IF is_by_key THEN
             CONTINUE WHEN deleted = '{}';
@@ -129,7 +133,7 @@ BEGIN
         ELSE
             -- the old values of a unique key that is not the primary key are gone: look at every child
             CONTINUE WHEN deleted = '{}' AND NOT EXISTS (
-                SELECT FROM unnest(k.confkey) AS n(attnum) JOIN pg_attribute AS a ON a.attrelid = target AND a.attnum = n.attnum
+                SELECT FROM unnest(k.confkey) AS n(attnum) JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = n.attnum
                   JOIN peer_internal.relation_column AS x ON x.relation_id = verify_referenced.relation_id AND x.name = a.attname
                  WHERE x.column_id = ANY (updated_columns));
             child_filter := '$1 IS NOT NULL';
@@ -138,7 +142,7 @@ BEGIN
         EXECUTE format('SELECT ROW(c.*)::text FROM %s AS c WHERE %s AND %s AND NOT EXISTS (SELECT FROM %s AS p WHERE %s) LIMIT 1',
             k.conrelid::regclass, child_filter,
             peer_internal.constraint_columns(k.conrelid, k.conkey, 'c.%1$s IS DISTINCT FROM NULL', ' AND '),
-            target, peer_internal.reference_condition(k, 'p', 'c')) INTO orphan USING deleted;
+            k.confrelid::regclass, peer_internal.reference_condition(k, 'p', 'c')) INTO orphan USING deleted;
         IF orphan IS NOT NULL THEN
             PERFORM peer_internal.raise_violation(k.oid, orphan);
         END IF;

@@ -68,12 +68,61 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.is_copy() IS 'Whether this database is a copy of the one whose identity it carries.';
 
+CREATE TABLE IF NOT EXISTS peer_internal.worker_place (
+    place text NOT NULL,
+    since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT worker_place_pkey PRIMARY KEY (place)
+);
+COMMENT ON TABLE peer_internal.worker_place IS 'From where this database was served: a hash of machine and address. A copy of the data folder is served from somewhere else.';
+
+CREATE OR REPLACE FUNCTION peer_internal.worker_arrive(place text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    was_served boolean := EXISTS (SELECT FROM peer_internal.worker_place);
+BEGIN
+    INSERT INTO peer_internal.worker_place (place) VALUES (worker_arrive.place) ON CONFLICT ON CONSTRAINT worker_place_pkey DO NOTHING;
+    RETURN FOUND AND was_served;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.worker_arrive(text) IS 'Remembers from where this database is served. True when it was served before, but never from there: it may be a copy.';
+
 CREATE OR REPLACE FUNCTION peer_internal.try_worker_lock() RETURNS boolean
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT pg_try_advisory_lock(peer_internal.lock_key(), 0)
 $$;
 COMMENT ON FUNCTION peer_internal.try_worker_lock() IS 'One worker per database: true when this session is now its session.';
+
+CREATE OR REPLACE FUNCTION peer_internal.enter_worker_session() RETURNS int
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_backend_pid() FROM pg_advisory_lock_shared(peer_internal.lock_key(), 2147483647)
+$$;
+COMMENT ON FUNCTION peer_internal.enter_worker_session() IS 'Makes this session one of the worker: no other worker begins before it is over. Returns its process id.';
+
+CREATE OR REPLACE FUNCTION peer_internal.no_worker_session() RETURNS boolean
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN pg_try_advisory_lock(peer_internal.lock_key(), 2147483647) THEN pg_advisory_unlock(peer_internal.lock_key(), 2147483647) ELSE false END
+$$;
+COMMENT ON FUNCTION peer_internal.no_worker_session() IS 'Whether every session of the former worker is over. Only for who has peer_internal.try_worker_lock.';
+
+CREATE OR REPLACE FUNCTION peer_internal.worker_sessions() RETURNS TABLE (pid int)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT l.pid FROM pg_locks AS l
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+       AND l.classid = peer_internal.lock_key()::oid AND l.objid IN (0, 2147483647) AND l.pid <> pg_backend_pid()
+$$;
+COMMENT ON FUNCTION peer_internal.worker_sessions() IS 'The sessions of the worker of this database, without this one.';
+
+CREATE OR REPLACE FUNCTION peer_internal.end_worker_sessions() RETURNS int
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*)::int FROM peer_internal.worker_sessions() AS s WHERE pg_terminate_backend(s.pid)
+$$;
+COMMENT ON FUNCTION peer_internal.end_worker_sessions() IS 'Ends the sessions of a worker that hangs: what runs is rolled back, and it can write nothing more. Returns how many.';
 
 CREATE OR REPLACE FUNCTION peer_internal.set_worker_awake(awake boolean) RETURNS bigint
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -8,6 +8,9 @@ BEGIN
     -- not flushed here: a seal that a crash takes back leaves its changes in the journal, and nothing leaves before it is
     -- signed, which flushes both
     PERFORM set_config('synchronous_commit', 'off', true);
+    -- never long with the bundle's lock in hand: who holds a table (ALTER TABLE) may want to commit next (merge rule 8)
+    PERFORM peer_internal.enter_bundle(worker_seal.bundle_id);
+    PERFORM peer_internal.bound_waiting(peer_internal.waiting_deadline());
     PERFORM peer_internal.seal_bundle(worker_seal.bundle_id);
     RETURN QUERY
     SELECT c.digest, c.epoch, c.seq, c.position,

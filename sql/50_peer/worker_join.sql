@@ -55,3 +55,38 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION peer_internal.worker_join_reached(uuid) IS 'Announces that a bundle is joined once everything that the inviter had is merged. True: nothing is left to wait for.';
+
+CREATE OR REPLACE FUNCTION peer_internal.worker_members_told(bundle_id uuid, teller text, peer_ids text[], roles text[]) RETURNS int
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    teller_role text;
+    told record;
+    bundle_name text;
+    count int := 0;
+BEGIN
+    SELECT m.role, b.name INTO teller_role, bundle_name
+      FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.bundle AS b USING (bundle_id)
+     WHERE m.bundle_id = worker_members_told.bundle_id AND a.peer_id = worker_members_told.teller AND m.state = 'active';
+    IF teller_role IS NULL OR teller_role = 'reader' THEN
+        RETURN 0;
+    END IF;
+    FOR told IN
+        SELECT t.peer_id, peer_internal.public_key(t.peer_id) AS public_key,
+               CASE WHEN t.role = 'admin' AND teller_role <> 'admin' THEN 'writer' ELSE t.role END AS role
+          FROM unnest(worker_members_told.peer_ids, worker_members_told.roles) AS t(peer_id, role)
+         WHERE t.peer_id IS DISTINCT FROM peer.identity()
+    LOOP
+        CONTINUE WHEN told.public_key IS NULL OR told.role NOT IN ('reader', 'writer', 'admin');
+        -- who is or was a member stays what it is: what another one tells never revives or raises anybody
+        INSERT INTO peer_internal.member (bundle_id, author_id, role) VALUES (worker_members_told.bundle_id, peer_internal.author_id(told.public_key), told.role)
+        ON CONFLICT ON CONSTRAINT member_pkey DO NOTHING;
+        IF FOUND THEN
+            count := count + 1;
+            PERFORM peer_internal.announce('member-introduced', told.peer_id, bundle_name, NULL, NULL, NULL, NULL, format('Introduced by %s.', worker_members_told.teller), NULL);
+        END IF;
+    END LOOP;
+    RETURN count;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.worker_members_told(uuid, text, text[], text[]) IS 'A member that may write tells who else is a member: adds those that were never known here, with its own rights at most. Returns how many.';

@@ -6,12 +6,14 @@ AS $$
 BEGIN
     -- what an earlier worker left
     DELETE FROM peer_internal.connection;
-    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed');
+    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs');
     UPDATE peer_internal.worker AS w SET awake = false WHERE w.awake;
     RETURN jsonb_build_object(
         'public_key', (SELECT encode(i.public_key, 'hex') FROM peer_internal.identity AS i),
         'epoch', (SELECT i.epoch FROM peer_internal.identity AS i),
         'is_copy', peer_internal.is_copy(),
+        -- a clock that was set back since then is right again, as far as anybody here can tell
+        'is_ahead', EXISTS (SELECT FROM peer_internal.reported_problem AS p WHERE p.kind = 'clock_ahead' AND p.since <= to_timestamp(peer_internal.unix_milliseconds(clock_timestamp()) / 1000.0)),
         'bundles', (SELECT coalesce(jsonb_agg(jsonb_build_object('bundle', b.bundle_id, 'seq', coalesce(
                            (SELECT max(c.seq) FROM peer_internal.commit AS c
                               JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.identity AS i ON i.public_key = a.public_key AND i.epoch = c.epoch
@@ -33,13 +35,14 @@ BEGIN
     END IF;
     RETURN jsonb_build_object(
         'config', (SELECT jsonb_build_object('label', c.label,
-                          'connect_timeout', extract(epoch FROM c.connect_timeout), 'reconnect_delay_max', extract(epoch FROM c.reconnect_delay_max))
+                          'clock_drift_limit', extract(epoch FROM c.clock_drift_limit), 'connect_timeout', extract(epoch FROM c.connect_timeout), 'reconnect_delay_max', extract(epoch FROM c.reconnect_delay_max))
                      FROM peer.config AS c),
+        'clock', peer_internal.unix_milliseconds(clock_timestamp()),
         'hubs', (SELECT coalesce(jsonb_agg(h.url ORDER BY (h.id = c.hub_id) DESC NULLS LAST, h.id), '[]') FROM peer.hub AS h CROSS JOIN peer.config AS c WHERE h.enabled),
         'ice', (SELECT coalesce(jsonb_agg(jsonb_build_object('url', s.url, 'username', s.username, 'credential', s.credential) ORDER BY (s.id = c.stun_server_id) DESC NULLS LAST, s.id), '[]')
                   FROM peer.stun_server AS s CROSS JOIN peer.config AS c WHERE s.enabled),
         'bundles', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.bundle_id, 'name', b.name, 'mode', b.commit_mode,
-                           'changed', b.commit_mode = 'auto' AND peer_internal.journal_numbers(b.bundle_id) <> '{}',
+                           'changed', b.commit_mode = 'auto' AND (peer_internal.journal_numbers(b.bundle_id) <> '{}' OR peer_internal.has_new_partitions(b.bundle_id)),
                            'unsigned', EXISTS (SELECT FROM peer_internal.commit AS c WHERE c.bundle_id = b.bundle_id AND c.signature IS NULL AND c.state = 'merged'),
                            'due', EXISTS (SELECT FROM peer_internal.commit AS c WHERE c.bundle_id = b.bundle_id AND (c.state = 'received' OR c.state = 'held' AND c.retry_at <= clock_timestamp())),
                            'joining', EXISTS (SELECT FROM peer_internal.join_request AS j WHERE j.bundle_id = b.bundle_id AND j.state = 'accepted'))), '[]')

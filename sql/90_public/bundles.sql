@@ -76,8 +76,10 @@ BEGIN
         RAISE EXCEPTION 'table % is not tracked', coalesce(relation::text, 'NULL') USING ERRCODE = 'PGT14', HINT = 'The command  pgpeer bundle list  shows what is tracked.';
     END IF;
     PERFORM peer_internal.enter_bundle(r.bundle_id);
-    -- nothing that was written so far gets lost
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    -- nothing that was written so far gets lost; of a table that was dropped nothing is left to lock
+    IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = untrack.relation) THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    END IF;
     IF (SELECT b.commit_mode FROM peer_internal.bundle AS b WHERE b.bundle_id = r.bundle_id) = 'auto' THEN
         PERFORM peer_internal.seal_bundle(r.bundle_id);
     END IF;

@@ -1,6 +1,6 @@
--- What people look at: conflict, problem, connection, member.
+-- What people look at: conflict, problem, member.
 
-DROP VIEW IF EXISTS peer.conflict, peer.problem, peer.connection, peer.member;
+DROP VIEW IF EXISTS peer.conflict, peer.problem, peer.member;
 
 CREATE VIEW peer.conflict AS
 SELECT x.conflict_id, b.name AS bundle, r.relation, peer_internal.key_json(x.relation_id, x.key_text) AS key, c.name AS column_name, x.kind, 'bundle'::text AS scope,
@@ -36,10 +36,19 @@ SELECT c.held_since, c.held_kind, b.name, NULL, NULL, format('Commit %s of %s is
                         WHEN 'schema_mismatch' THEN 'Make the local table equal to the one of the bundle; the commit is merged by itself then.'
                         WHEN 'future_commit' THEN 'Check the clocks of both servers. It is merged when its time comes.'
                         WHEN 'invalid_commit' THEN 'Its author is broken or hostile. Nothing was changed.'
+                        WHEN 'not_a_writer' THEN 'An admin may give its author the right to write: SELECT peer.set_role(…). It is merged as well once a writer has built upon it.'
                         WHEN 'missing_right' THEN 'Grant the right to the role of the worker; the commit is merged by itself then.'
                         ELSE 'Read the detail; the commit is tried again by itself.' END
   FROM peer_internal.commit AS c JOIN peer_internal.bundle AS b USING (bundle_id) JOIN peer_internal.author AS a USING (author_id)
  WHERE c.state = 'held'
+UNION ALL
+SELECT c.recorded_at, 'not_a_writer', b.name, NULL, NULL,
+       CASE WHEN a.public_key = i.public_key THEN format('Changes made here stay here: this database is %s of the bundle, so nobody takes its commit %s.', CASE peer_internal.own_role(b.bundle_id) WHEN 'reader' THEN 'a reader' ELSE 'no member' END, c.commit_id)
+            ELSE format('Commit %s of %s was merged here before its author lost the right to write. Members that had not merged it hold it back.', c.commit_id, coalesce(a.label, a.peer_id)) END,
+       CASE WHEN a.public_key = i.public_key THEN 'Ask an admin for the role writer.' ELSE 'The next commit of a writer that has merged it settles this.' END
+  FROM peer_internal.head AS h JOIN peer_internal.commit AS c USING (commit_no) JOIN peer_internal.bundle AS b ON b.bundle_id = h.bundle_id JOIN peer_internal.author AS a USING (author_id)
+  LEFT JOIN peer_internal.identity AS i ON true
+ WHERE peer_internal.is_unvouched_head(h.bundle_id, h.commit_no)
 UNION ALL
 SELECT min(c.recorded_at), 'equivocation', b.name, NULL, NULL, format('%s signed different commits with one number (epoch %s, after seq %s).', coalesce(a.label, a.peer_id), l.epoch, l.fork_seq),
        'Its database was restored or copied while its key stayed in use. Both branches are kept and merged. Let that peer run  pgpeer init  so that it goes on in a new epoch.'
@@ -48,15 +57,12 @@ SELECT min(c.recorded_at), 'equivocation', b.name, NULL, NULL, format('%s signed
  WHERE l.fork_of IS NOT NULL OR EXISTS (SELECT FROM peer_internal.lane AS o WHERE o.bundle_id = l.bundle_id AND o.author_id = l.author_id AND o.epoch = l.epoch AND o.fork_seq = 0 AND o.lane < l.lane AND l.fork_seq = 0)
  GROUP BY b.name, a.label, a.peer_id, l.epoch, l.fork_seq
 UNION ALL
+SELECT now(), g.kind, g.bundle, g.relation, NULL, g.detail, g.remedy FROM peer_internal.capture_gaps() AS g
+UNION ALL
 SELECT now(), 'copied_database', NULL, NULL, NULL, 'This database is a copy of another one and carries its identity.',
        'If the original is gone or stays off: pgpeer init --dsn … (same identity, new epoch). If both shall live: pgpeer init --dsn … --identity NEWFILE.'
  WHERE peer_internal.is_copy();
 COMMENT ON VIEW peer.problem IS 'Everything that needs a person, with its remedy. Empty when all is well.';
-
-CREATE VIEW peer.connection AS
-SELECT x.connection_id, a.peer_id, a.label, x.direction, x.path, x.engine, x.state, x.rtt, x.bytes_sent, x.bytes_received, x.since, x.local_candidate, x.remote_candidate
-  FROM peer_internal.connection AS x JOIN peer_internal.author AS a USING (author_id);
-COMMENT ON VIEW peer.connection IS 'The links of this database''s worker to other peers.';
 
 CREATE VIEW peer.member AS
 SELECT b.name AS bundle, a.peer_id, m.role, m.state, m.acknowledged, m.last_seen, a.label

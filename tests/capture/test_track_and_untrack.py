@@ -16,10 +16,16 @@ REFUSED = {
     ),
     "a view": ("CREATE VIEW x AS SELECT 1 AS a", "PGT02", "table"),
     "a materialized view": ("CREATE MATERIALIZED VIEW x AS SELECT 1 AS a", "PGT02", "table"),
-    "a partitioned table": (
-        "CREATE TABLE x (a integer PRIMARY KEY) PARTITION BY RANGE (a)",
+    "a parent of an inheritance tree": (
+        "CREATE TABLE x (a integer PRIMARY KEY); CREATE TABLE heir () INHERITS (x)",
+        "PGT04",
+        "NO INHERIT",
+    ),
+    "a foreign table": (
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+        " CREATE FOREIGN TABLE x (a integer) SERVER s",
         "PGT02",
-        "ordinary table",
+        "table",
     ),
     "a partition": (
         "CREATE TABLE whole (a integer PRIMARY KEY) PARTITION BY RANGE (a);"

@@ -7,131 +7,8 @@ import pytest
 
 from .conftest import MakeShelf
 from .shelf import Ground, Shelf
+from .values import DDL, VALUES
 
-VALUES: dict[str, list[str]] = {
-    "smallint": ["-32768", "0", "32767"],
-    "integer": ["-2147483648", "2147483647"],
-    "bigint": ["-9223372036854775808", "9223372036854775807"],
-    "numeric": ["'NaN'", "1.0", "1.00", "-0.000", "1e-40", "12345678901234567890.123456789", "'Infinity'"],
-    "numeric(8,3)": ["1", "-99999.999"],
-    "real": ["'NaN'", "'-0'", "'Infinity'", "'-Infinity'", "0.1", "1e-45", "3.4028235e38", "1.17549435e-38"],
-    "double precision": [
-        "'NaN'",
-        "'-0'",
-        "0",
-        "'Infinity'",
-        "0.1",
-        "0.3::float8 - 0.1",
-        "5e-324",
-        "1e308",
-        "1/3.0",
-    ],
-    "boolean": ["true", "false"],
-    "text": [
-        "''",
-        "' '",
-        r"E'\t'",
-        r"E'a\nb\r\nc'",
-        r"'\'",
-        r"'\N'",
-        r"'\\N'",
-        r"'\.'",
-        r"E'\\t\t\\\\n\n'",
-        r"E'\b\f\x0b\x01\x7f'",
-        "'NULL'",
-        "'Zoë ☃ 🐘 ﷽'",
-        "'{\"a\",}'",
-        "E'\\u2028\\u0085\\ufeff'",
-    ],
-    "varchar(5)": ["''", "'abcde'", "'ab   '"],
-    "char(5)": ["''", "'ab'", "'  a'"],
-    '"char"': ["'a'", "'\\'", "''"],
-    "name": ["'x'"],
-    "bytea": [r"'\x'", r"'\x00ff5c09'", "sha256('x')"],
-    "date": ["'2020-02-29'", "'0044-03-15 BC'", "'infinity'", "'-infinity'", "'294276-01-01'"],
-    "time": ["'00:00'", "'23:59:59.999999'", "'24:00'"],
-    "timetz": ["'00:00+14'", "'23:59:59.999999-11:30'"],
-    "timestamp": ["'2020-02-29 12:00:00.000001'", "'0044-03-15 12:00 BC'", "'infinity'", "'-infinity'"],
-    "timestamptz": [
-        "'2020-02-29 12:00:00.123456+05:30'",
-        "'0044-03-15 12:00 BC'",
-        "'infinity'",
-        "'-infinity'",
-        "'1883-11-18 12:00 America/New_York'",
-    ],
-    "timestamptz(3)": ["'2020-02-29 12:00:00.1235Z'"],
-    "interval": [
-        "'1 year -2 months 3 days 04:05:06.789'",
-        "'-1 day +00:00:01'",
-        "'24:00:00'",
-        "'1 day'",
-        "'-00:00:00.000001'",
-        "'0'",
-        "'-1 year -3 days -04:00'",
-    ],
-    "interval day to second(2)": ["'3 days 04:05:06.78'"],
-    "uuid": ["'00000000-0000-0000-0000-000000000001'"],
-    "json": ['\'{"b": 1,  "a" : [1.0, 1.00, null]}\'', "'null'", "'\"\\u0041\\n\"'", r"E'\n[\n\t1]'"],
-    "jsonb": ['\'{"b": 1, "a": [1.0, 1.00, null]}\'', "'null'", "'\"\\\\\\\\N \\t\"'", "'1e400'"],
-    "inet": ["'10.0.0.1'", "'10.0.0.1/8'", "'::1/64'"],
-    "cidr": ["'10.0.0.0/8'", "'2001:db8::/32'"],
-    "macaddr": ["'08:00:2b:01:02:03'"],
-    "macaddr8": ["'08:00:2b:01:02:03:04:05'"],
-    "bit(3)": ["B'000'", "B'101'"],
-    "bit(1)": ["B'1'"],
-    "bit varying": ["B''", "B'1010101'"],
-    "bit varying(4)": ["B'10'"],
-    "integer[]": ["'{}'", "'{1,NULL,3}'", "'{{1,2},{3,4}}'", "'[0:1]={7,8}'", "'[-2:-1][3:3]={{1},{2}}'"],
-    "text[]": [
-        r"""ARRAY['', NULL, 'NULL', 'a,b', '"', '\', E'\t\n', '{}', ' x ']""",
-        "'{}'",
-        "ARRAY[ARRAY['a'],ARRAY[NULL]]",
-    ],
-    "char(3)[]": ["'{a,\"b  \"}'"],
-    "timestamptz[]": ["'{2020-01-01 00:00+00,infinity,NULL}'"],
-    "double precision[]": ["'{NaN,-0,Infinity,0.1}'"],
-    "bytea[]": [r"ARRAY['\x00'::bytea, NULL]"],
-    "interval[]": ["ARRAY['1 year -1 day'::interval]"],
-    "mood": ["'sad'", "'so so'", r"E'ta\tb\\'"],
-    "mood[]": [r"ARRAY['so so', E'ta\tb\\', NULL]::mood[]"],
-    "short": ["'abc'", "''"],
-    "positive": ["1"],
-    "shorts": ["'{a,b}'"],
-    "pair": [r"ROW(1, E'a\t\\N" ")(')", "ROW(NULL, NULL)", "ROW(1, '')"],
-    "pair[]": ["ARRAY[ROW(1, 'a,b'), NULL]::pair[]"],
-    "nested": [r"ROW(ROW(1, E'\n'), ARRAY[ROW(2, '\')]::pair[], '2020-01-01', 'infinity', 0.1)"],
-    "int4range": ["'[1,5)'", "'empty'", "'(,)'"],
-    "numrange": ["'[1.0,2.00]'"],
-    "tstzrange": ["'[2020-01-01 00:00+00, infinity)'"],
-    "daterange": ["'[0044-03-15 BC,2020-01-01)'"],
-    "textrange": [r"textrange(E'a\t\\', 'b" "')"],
-    "int4multirange": ["'{}'", "'{[1,2),[5,9)}'"],
-    "tstzmultirange": ["'{[2020-01-01 00:00+00,2020-01-02 00:00+00)}'"],
-    "money": ["(-1234567.89)::numeric::money", "0"],
-    "tsvector": [r"'''it''''s'':1A \\\\:2 c:3,4B'", "to_tsvector('simple', 'a b c')"],
-    "tsquery": ["'a & (b | !c:*)'"],
-    "point": ["'(1.5,-0)'", "'(NaN,Infinity)'"],
-    "box": ["'(1,1),(0,0)'"],
-    "line": ["'{1,2,3}'"],
-    "lseg": ["'[(0,0),(1,1)]'"],
-    "path": ["'((0,0),(1,1))'", "'[(0,0),(1,1)]'"],
-    "polygon": ["'((0,0),(1,1),(0.1,0))'"],
-    "circle": ["'<(0.1,0),2>'"],
-    "hstore": [r"""hstore(ARRAY['a', '"', E'\t', ''], ARRAY[NULL, '\', 'b', ''])"""],
-    "citext": ["'Ab'"],
-    "xml": ["'<a b=\"1\">&lt;</a>'", "'text <b/>'"],
-}
-DDL = [
-    r"CREATE TYPE mood AS ENUM ('sad', 'so so', E'ta\tb\\')",
-    "CREATE DOMAIN short AS varchar(5) NOT NULL DEFAULT '' CHECK (length(VALUE) < 5)",
-    "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)",
-    "CREATE DOMAIN shorts AS text[] CHECK (cardinality(VALUE) < 5)",
-    "CREATE TYPE pair AS (a integer, b text)",
-    "CREATE TYPE nested AS (one pair, many pair[], d date, t timestamptz, f double precision)",
-    "CREATE TYPE textrange AS RANGE (subtype = text)",
-    "CREATE EXTENSION IF NOT EXISTS hstore",
-    "CREATE EXTENSION IF NOT EXISTS citext",
-]
 ODD = (
     "SET DateStyle = 'German'; SET TimeZone = 'Asia/Kathmandu'; SET bytea_output = 'escape';"
     " SET IntervalStyle = 'sql_standard'; SET extra_float_digits = -15; SET xmloption = 'document'"
@@ -143,11 +20,9 @@ def supported(ground: Ground) -> list[str]:
     unknown = set()
     for database in ground.pair():
         connection = database.connect()
-        for extension in ("hstore", "citext"):
-            if not connection.execute(
-                "SELECT FROM pg_available_extensions WHERE name = %s", [extension]
-            ).fetchall():
-                unknown.add(extension)
+        known = {row[0] for row in connection.execute("SELECT name FROM pg_available_extensions")}
+        for extension in {"hstore", "citext", "ltree", "cube"} - known:
+            unknown |= {extension, f"{extension}[]"}
         try:
             connection.execute("SELECT '<a/>'::xml")
         except psycopg.errors.FeatureNotSupported:
@@ -160,7 +35,6 @@ def all_types(ground: Ground, make: MakeShelf) -> tuple[Shelf, list[str]]:
     types = supported(ground)
     columns = ", ".join(f"c{number} {name}" for number, name in enumerate(types))
     ddl = [statement for statement in DDL if "EXTENSION" not in statement or statement.split()[-1] in types]
-    ddl = [statement.replace("CREATE EXTENSION IF NOT EXISTS", "CREATE EXTENSION") for statement in ddl]
     s = make([*ddl, f"CREATE TABLE thing (id integer PRIMARY KEY, {columns})"], [])
     s.there.write(*ddl)
     s.track("thing")

@@ -70,6 +70,71 @@ def test_init_does_not_silently_make_another_peer_of_a_database_whose_key_is_els
     assert identity_of(bare) == first["peer_id"]
 
 
+def test_init_does_not_silently_make_a_copy_bear_the_identity_of_the_original(
+    run: Run, databases: Databases, tmp_path: Path
+) -> None:
+    cluster, name = databases.bare()
+    original = cluster.dsn(name)
+    first = run("init", "--dsn", original, "--json").json
+    copy = f"{name}_copy"
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{name}"'.encode())
+    refused = run("init", "--dsn", cluster.dsn(copy))
+    assert refused.code == 1
+    assert f"The database {copy} is a copy of another one" in refused.err
+    assert first["peer_id"] in refused.err
+    assert "--identity NEWFILE" in refused.err
+    other = run("init", "--dsn", cluster.dsn(copy), "--identity", str(tmp_path / "new"), "--json").json
+    assert other["peer_id"] != first["peer_id"]
+    assert run("init", "--dsn", original, "--json").json["peer_id"] == first["peer_id"]
+    for each in (name, copy):
+        databases.drop_named(cluster, each)
+
+
+def test_init_prints_sql_that_needs_no_database_to_be_named(run: Run, bare: str) -> None:
+    text = run("init", "--print-sql")
+    assert text.code == 0
+    assert text.out == run("init", "--print-sql", "--json").json["sql"]
+    with psycopg.connect(bare, autocommit=True) as connection:
+        connection.execute(text.out.encode())
+    assert run("init", "--dsn", bare, "--json").json["state"] == "unchanged"
+
+
+def test_init_writes_the_files_of_the_extension(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "share" / "extension"
+    outcome = run("init", "--write-extension", str(folder))
+    assert outcome.code == 0
+    assert sorted(outcome.out.split()) == sorted(
+        word for path in folder.iterdir() for word in ("Wrote", f"{path}.")
+    )
+    both = run("init", "--write-extension", str(folder), "--print-sql")
+    assert both.code == 2
+
+
+def test_init_as_an_extension_that_the_server_lacks_says_what_to_do(
+    run: Run, bare: str, state_directory: Path
+) -> None:
+    refused = run("init", "--dsn", bare, "--extension")
+    assert refused.code == 1
+    assert "has no files of the extension" in refused.err
+    assert "--write-extension" in refused.err
+    assert [path for path in state_directory.rglob("*") if path.is_file()] == []
+
+
+def test_init_as_an_extension_where_it_is_none_is_refused(run: Run, bare: str) -> None:
+    run("init", "--dsn", bare)
+    refused = run("init", "--dsn", bare, "--extension")
+    assert refused.code == 1
+    assert "not as an extension" in refused.err
+
+
+@pytest.mark.parametrize("label", ["", "x" * 201])
+def test_a_label_that_cannot_be_one_is_refused(run: Run, bare: str, label: str) -> None:
+    refused = run("init", "--dsn", bare, "--label", label)
+    assert refused.code == 1
+    assert "A label has 1 to 200 characters" in refused.err
+
+
 def test_a_refused_init_leaves_no_identity_file_behind(run: Run, bare: str, state_directory: Path) -> None:
     refused = run("init", "--dsn", bare, "--hub", "http://example.org")
     assert refused.code == 1

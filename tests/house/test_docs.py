@@ -70,7 +70,11 @@ def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, A
 def test_the_command_page_names_every_command_with_all_its_options() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     headings = dict(
-        re.findall(r"^\*\*`pgpeer ([a-z]+(?: (?:create|list))?)( [^`]*)?`\*\*$", page, re.MULTILINE)
+        re.findall(
+            r"^\*\*`pgpeer ([a-z]+(?: (?:create|list|show|backup|rotate|add|accept|block|remove|introduce))?)( [^`]*)?`\*\*$",
+            page,
+            re.MULTILINE,
+        )
     )
     known = dict(commands(get_command(app)))
     assert set(headings) == set(known)

@@ -4,62 +4,20 @@ import secrets
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from meeting import ALICE, BOB, CAROL, Meet, authenticate_raw, next_event
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from pgpeer.errors import ConfigError, HubError, IdentityError, LocalProtocolError
 from pgpeer.hub.server import Hub
 from pgpeer.identity.key import PrivateKey
-from pgpeer.signaling.authentication import authenticate
 from pgpeer.signaling.client import HubClosed, PeerOffline, PeerOnline
 from pgpeer.signaling.limits import HubLimits
-from pgpeer.signaling.messages import Hello, decode_for_client, encode
 from pgpeer.signaling.signal import ReplayGuard, Signal, read_signal, sign_signal
-from pgpeer.transport.hub_events import HubEvent, HubEvents, SignalReceived
+from pgpeer.transport.hub_events import HubEvents, SignalReceived
 from pgpeer.transport.hub_link import HubClient
-
-ALICE = PrivateKey.from_seed(b"a" * 32)
-BOB = PrivateKey.from_seed(b"b" * 32)
-CAROL = PrivateKey.from_seed(b"c" * 32)
-
-
-class Meeting:
-    """A hub and the clients that a test connects to it; everything is closed at the end."""
-
-    def __init__(self, hub: Hub, stack: AsyncExitStack) -> None:
-        self.hub = hub
-        self._stack = stack
-
-    async def join(self, key: PrivateKey, label: str = "", url: str = "") -> HubClient:
-        client = HubClient(url or self.hub.url, key, label)
-        self._stack.push_async_callback(client.close)
-        await client.connect()
-        return client
-
-
-Meet = Callable[..., Awaitable[Meeting]]
-
-
-@pytest.fixture
-async def meet() -> AsyncIterator[Callable]:
-    async with AsyncExitStack() as stack:
-
-        async def start(limits: HubLimits | None = None) -> Meeting:
-            hub = await stack.enter_async_context(Hub("127.0.0.1", 0, limits))
-            return Meeting(hub, stack)
-
-        yield start
-
-
-async def next_event(client: HubClient) -> HubEvent:
-    async with asyncio.timeout(5):
-        async for event in client:
-            return event
-    raise AssertionError("no event")
 
 
 async def test_a_signal_goes_from_peer_to_peer_and_is_signed(meet: Meet) -> None:
@@ -92,14 +50,6 @@ async def test_the_hub_never_sees_what_a_signal_says(meet: Meet) -> None:
         frames.append(str(await raw.recv()))
     assert "10.1.2.3" not in frames[0]
     assert json.loads(frames[0])["from"] == ALICE.peer_id
-
-
-async def authenticate_raw(raw: ClientConnection, key: PrivateKey, url: str, label: str = "") -> dict:
-    """Answer the hello of a plain WebSocket connection and give the hub's reply."""
-    hello = decode_for_client(str(await raw.recv()), 65_536)
-    assert isinstance(hello, Hello)
-    await raw.send(encode(authenticate(key, hello, label, url)))
-    return json.loads(await raw.recv())
 
 
 async def test_watchers_hear_of_peers_that_come_and_go(meet: Meet) -> None:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from pgpeer.identity.ledger import LedgerEntry, SignatureLedger
 
 BUNDLE = UUID(int=1)
 OTHER_BUNDLE = UUID(int=2)
+ZEROS = "00" * 32
 
 
 @pytest.fixture
@@ -193,6 +195,24 @@ def test_damage_before_the_last_line_is_refused_and_gives_the_lock_back(identity
     for _ in range(2):
         with pytest.raises(IdentityError, match="damaged in line 1"):
             identity.hold()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("", "{}", "[1]", '[["x",7,1,"00"]]', f'[[5,7,1,"{ZEROS}"]]', "[" * 5000),
+        f'[["{BUNDLE}",true,1,"{ZEROS}"]]',
+        f'[["{BUNDLE}",7,1,"00"]]',
+    ],
+)
+def test_wrong_words_behind_a_right_check_sum_are_refused_even_in_the_last_line(
+    identity: IdentityFile, words: str
+) -> None:
+    """No crash leaves such a line, so it is not dropped like a torn one."""
+    line = f"{zlib.crc32(words.encode()):08x} {words}\n"
+    identity.ledger_path.write_text(line)
+    with pytest.raises(IdentityError, match="damaged in line 1"):
+        identity.hold()
 
 
 def test_opening_compacts_the_ledger(identity: IdentityFile) -> None:

@@ -8,6 +8,7 @@ import site
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,10 +48,49 @@ def test_the_wheel_holds_every_sql_file_and_migration_and_no_package_named_alemb
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("sql", "alembic"):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".sql", ".py", ".txt", ".mako"}:
+            if path.is_file() and path.suffix in {".sql", ".py", ".txt", ".mako", ".control"}:
                 assert f"pgpeer/store/{path.relative_to(ROOT)}" in names
     assert not [name for name in names if name.startswith(("alembic/", "sql/", "tests/"))]
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_source_archive_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Both by the build back end itself, so that nothing has to be fetched."""
+    pytest.importorskip("hatchling")
+    build = "import sys, hatchling.build as b; print(getattr(b, 'build_' + sys.argv[1])(sys.argv[2]))"
+
+    def made(kind: str, where: Path) -> Path:
+        command = [sys.executable, "-c", build, kind, str(tmp_path)]
+        result = subprocess.run(command, cwd=where, check=True, capture_output=True, text=True)
+        return tmp_path / result.stdout.split()[-1]
+
+    with tarfile.open(made("sdist", ROOT)) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    again = made("wheel", source)
+    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
+
+
+def test_an_installed_wheel_hands_out_the_extension_and_the_plain_file(
+    installed: Path, databases: Databases, tmp_path: Path
+) -> None:
+    pgpeer = str(installed / "pgpeer")
+    written = subprocess.run(
+        [pgpeer, "init", "--write-extension", str(tmp_path / "extension"), "--json"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(json.loads(written.stdout)["files"]) == len(list((tmp_path / "extension").iterdir())) >= 2
+    text = subprocess.run(
+        [pgpeer, "init", "--print-sql"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    cluster, name = databases.bare()
+    with psycopg.connect(cluster.dsn(name), autocommit=True) as connection:
+        connection.execute(text.encode())
+        assert connection.execute("SELECT count(*) FROM peer.config").fetchone() == (1,)
+    databases.drop_named(cluster, name)
 
 
 def test_an_installed_wheel_initialises_a_database_by_its_command(

@@ -21,9 +21,10 @@ flag = st.booleans()
 entries = st.lists(st.builds(VectorEntry, bytes32, number, number, bytes32), max_size=5).map(tuple)
 section_no = st.integers(1, limits.MAX_SECTIONS)
 partial = st.dictionaries(bytes32, st.lists(section_no, max_size=4).map(tuple), max_size=3)
+json_text = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20)
 json_value = st.recursive(
-    st.none() | flag | st.integers(-(2**53), 2**53) | short,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(short, inner, max_size=3),
+    st.none() | flag | st.integers(-(2**53), 2**53) | json_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(json_text, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -31,7 +32,7 @@ any_message: st.SearchStrategy[Message] = st.one_of(
     st.builds(messages.Hello, number, short, bytes32, short),
     st.builds(messages.Authentication, bytes64),
     st.builds(messages.Join, uuids, bytes32),
-    st.builds(messages.JoinAccepted, uuids, st.dictionaries(short, json_value, max_size=3)),
+    st.builds(messages.JoinAccepted, uuids, st.dictionaries(json_text, json_value, max_size=3)),
     st.builds(messages.JoinRefused, uuids, short.filter(lambda s: len(s.encode()) <= 64), short),
     st.builds(messages.Vector, uuids, entries, partial),
     st.builds(messages.VectorDigest, uuids, bytes32),
@@ -99,7 +100,13 @@ def test_an_announced_length_above_its_limit_is_refused_at_once(huge: bytes) -> 
         decode(huge)
 
 
-@pytest.mark.parametrize("payload", ["[]", "1", "{", '{"a":' * 5000, "NaN", "1" * 5000])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *("[]", "1", "{", '{"a":' * 5000, "NaN", "1" * 5000, '{"a":NaN}', '{"a":-Infinity}', '{"a":1e999}'),
+        *('{"a":"\\ud800"}', '{"\\ud800":1}', '{"a":["\\u0000"]}', '{"a":' * 65 + "1" + "}" * 65),
+    ],
+)
 def test_a_join_payload_must_be_a_json_object(payload: str) -> None:
     text = payload.encode()
     data = b"\x83\x04\x50" + bytes(16) + b"\x79" + len(text).to_bytes(2, "big") + text
@@ -114,6 +121,8 @@ def test_a_join_payload_must_be_a_json_object(payload: str) -> None:
         messages.Hello(1, "p", bytes(32), "x" * (limits.MAX_LABEL_BYTES + 1)),
         messages.Authentication(b"short"),
         messages.JoinAccepted(UUID(int=1), {"x": "y" * limits.MAX_PAYLOAD_BYTES}),
+        messages.JoinAccepted(UUID(int=1), {"x": float("nan")}),
+        messages.JoinAccepted(UUID(int=1), {"x": ["\0"]}),
         messages.Commit(UUID(int=1), bytes(limits.MAX_HEADER_BYTES + 1), bytes(64)),
         messages.Commit(UUID(int=1), b"", b"short"),
         messages.Section(UUID(int=1), bytes(32), 0, False, b""),

@@ -140,6 +140,20 @@ def test_a_side_that_does_not_prove_itself_is_slow_and_then_failed() -> None:
     assert (closed.code, closed.phase) == ("timeout", "identity")
 
 
+@given(st.floats(0.0, 1e9), st.floats(0.0, 20.0))
+def test_a_tick_at_the_deadline_always_moves_it(began: float, heard: float) -> None:
+    silent = offerer(now=began)
+    greeted = offerer(now=began)
+    greeted.receive_frame(answerer(now=began).next_frame() or b"", began + min(heard, 9.0))
+    for session in (silent, greeted):
+        moments = []
+        while (deadline := session.next_deadline()) is not None:
+            session.tick(deadline)
+            assert deadline not in moments
+            moments.append(deadline)
+        assert len(moments) == 2
+
+
 def test_idle_sessions_ping_each_other_and_stay_alive() -> None:
     wire = established()
     for _ in range(200):

@@ -30,6 +30,7 @@ MESSAGES: dict[MessageType, Message] = {
     MessageType.PONG: messages.Pong(1),
     MessageType.ERROR: messages.Error("timeout", "sync", True, "slow disk", "wait"),
     MessageType.CLOSE: messages.Close("remote_closed", "bye"),
+    MessageType.CHANNEL: messages.Channel(b"an application"),
 }
 
 HAPPENS: dict[MessageType, events.Event | None] = {
@@ -40,6 +41,7 @@ HAPPENS: dict[MessageType, events.Event | None] = {
     MessageType.ACKNOWLEDGEMENT: events.AcknowledgementReceived(BUNDLE, (entry(1),), b""),
     MessageType.ERROR: events.RemoteError("timeout", "sync", True, "slow disk", "wait"),
     MessageType.CLOSE: events.SessionClosed("remote_closed", "", "bye", True),
+    MessageType.CHANNEL: events.ChannelReceived(b"an application"),
     MessageType.VECTOR_DIGEST: None,
     MessageType.VECTOR_REQUEST: None,
     MessageType.GRANT: None,
@@ -52,7 +54,7 @@ def session_in(state: State) -> Session:
     """An offerer in this state, with nothing waiting in it."""
     if state is State.ESTABLISHED:
         session = established().offerer
-        session.send_vector(BUNDLE, [entry(1)])
+        session.send_vector(BUNDLE, [entry(number) for number in range(1, 40)])
     else:
         session = offerer()
         if state is not State.AWAITING_HELLO:

@@ -1,11 +1,13 @@
 from pgpeer.identity.key import PrivateKey
 from pgpeer.signaling.client import ClientConversation, ClientEvent
 from pgpeer.signaling.limits import HubLimits
-from pgpeer.signaling.messages import Hello
+from pgpeer.signaling.messages import FEATURES, Hello
 from pgpeer.signaling.server import PeerAuthenticated, ServerConversation, ServerEvent
 
 ALICE = PrivateKey.from_seed(b"a" * 32)
-HELLO = Hello("hub-1", b"n" * 32)
+BOB = PrivateKey.from_seed(b"b" * 32)
+CAROL = PrivateKey.from_seed(b"c" * 32)
+HELLO = Hello("hub-1", b"n" * 32, FEATURES)
 URL = "ws://hub.example:8765/path"
 
 
@@ -21,7 +23,7 @@ class Pair:
     ) -> None:
         self.limits = limits or HubLimits()
         self.now = 1000.0
-        self.client = ClientConversation(ALICE, url, "alice", self.limits, self.now)
+        self.client = ClientConversation(ALICE, url, "alice", self.limits, self.now, features=FEATURES)
         self.server = ServerConversation(HELLO, frozenset(authorities), self.limits, self.now)
         self.client_events: list[ClientEvent] = []
         self.server_events: list[ServerEvent] = []
@@ -50,3 +52,10 @@ class Pair:
         self.now += seconds
         self.client_events += self.client.tick(self.now)
         self.server.tick(self.now)
+
+
+def closing_code(pair: Pair) -> str:
+    pair.exchange()
+    assert pair.server.is_closed
+    assert pair.server.closed_because is not None
+    return pair.server.closed_because.code

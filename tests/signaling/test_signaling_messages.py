@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pgpeer.errors import RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.signaling import messages
-from pgpeer.signaling.messages import decode_for_client, decode_for_hub, encode
+from pgpeer.signaling.wire import decode_for_client, decode_for_hub, encode
 
 PEERS = [PrivateKey.from_seed(bytes([number]) * 32).peer_id for number in range(1, 6)]
 LIMIT = 64 * 1024
@@ -19,20 +19,56 @@ sids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 requests = st.integers(0, 2**53 - 1)
 boxes = st.binary(max_size=200)
 
+spaces = st.from_regex(r"[A-Za-z0-9_.:-]{1,128}", fullmatch=True)
+features = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=32), max_size=4
+).map(tuple)
+circuit_messages = [
+    st.builds(messages.Credit, requests, st.integers(1, 2**31)),
+    st.builds(messages.End, requests),
+    st.builds(messages.Shut, requests, texts, texts),
+]
 from_client = st.one_of(
-    st.builds(messages.Authenticate, peers, labels, texts, boxes),
+    st.builds(messages.Authenticate, peers, labels, texts, boxes, features, st.booleans()),
     st.builds(messages.Watch, st.lists(peers).map(tuple)),
     st.builds(messages.SendSignal, requests, peers, sids, boxes),
     st.just(messages.Ping()),
+    st.builds(messages.Register, requests, spaces, requests, boxes),
+    st.builds(messages.Unregister, requests, spaces),
+    st.builds(messages.Discover, requests, spaces, requests, st.integers(1, 1000)),
+    st.builds(messages.Follow, st.lists(spaces).map(tuple)),
+    st.builds(messages.Post, requests, peers, requests, boxes),
+    st.builds(messages.Taken, st.lists(requests).map(tuple)),
+    st.builds(messages.AskTurn, requests),
+    st.builds(messages.OpenCircuit, requests, peers),
+    st.builds(messages.Accept, requests),
+    *circuit_messages,
 )
 from_hub = st.one_of(
-    st.builds(messages.Hello, texts, st.binary(min_size=32, max_size=32)),
+    st.builds(messages.Hello, texts, st.binary(min_size=32, max_size=32), features),
     st.builds(messages.Welcome, st.floats(0.1, 3600)),
     st.builds(messages.Presence, st.dictionaries(peers, labels), st.lists(peers).map(tuple)),
     st.builds(messages.Delivery, requests, st.booleans()),
     st.builds(messages.TakeSignal, peers, sids, boxes),
-    st.builds(messages.Refusal, texts, texts, texts, st.booleans(), st.none() | requests),
+    st.builds(messages.Refusal, texts, texts, texts, st.booleans(), st.none() | requests, st.none() | texts),
     st.just(messages.Pong()),
+    st.builds(messages.Registered, requests, requests),
+    st.builds(
+        messages.Discovered, requests, st.lists(boxes, max_size=32).map(tuple), requests, st.booleans()
+    ),
+    st.builds(
+        messages.Changes,
+        spaces,
+        st.lists(boxes, max_size=32).map(tuple),
+        st.lists(peers).map(tuple),
+        st.booleans(),
+    ),
+    st.builds(messages.Posted, requests, requests),
+    st.builds(messages.Mail, requests, peers, requests, boxes),
+    st.builds(messages.TurnOffer, requests, st.lists(texts, max_size=16).map(tuple), texts, texts, requests),
+    st.builds(messages.CircuitOpened, requests, requests),
+    st.builds(messages.CircuitOffered, requests, peers),
+    *circuit_messages,
 )
 
 json_values = st.recursive(
@@ -41,7 +77,28 @@ json_values = st.recursive(
     max_leaves=10,
 )
 field_names = ["peer_id", "label", "url", "sig", "peers", "id", "to", "from", "sid", "box", "hub_id", "nonce"]
-more_names = ["proto", "lease", "online", "offline", "code", "detail", "hint", "retryable"]
+more_names = [
+    "ns",
+    "ttl",
+    "record",
+    "records",
+    "cookie",
+    "limit",
+    "mail",
+    "mails",
+    "circuit",
+    "bytes",
+    "joined",
+    "left",
+    "proto",
+    "lease",
+    "online",
+    "offline",
+    "code",
+    "detail",
+    "hint",
+    "retryable",
+]
 types = [
     "auth",
     "watch",
@@ -54,6 +111,8 @@ types = [
     "offline",
     "error",
     "pong",
+    *["register", "registered", "discover", "peers", "follow", "changes", "post", "posted", "mail", "taken"],
+    *["turn", "open", "opened", "circuit", "accept", "credit", "end", "shut"],
     "x",
 ]
 malformed = st.builds(

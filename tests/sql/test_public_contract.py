@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from fixtures.databases import Database
 
@@ -94,8 +95,11 @@ def test_the_configuration_is_one_row_that_works_without_being_touched(database:
     connection = database.connect()
     row = connection.execute("SELECT accept, hub_id, stun_server_id FROM peer.config").fetchone()
     assert row == ("invited", None, None)
-    with pytest.raises(Exception, match="config_pkey"):
-        connection.execute("INSERT INTO peer.config DEFAULT VALUES")
+    # a row that is put in takes the place of the one there, as a restored dump does it
+    connection.execute("INSERT INTO peer.config (label, accept) VALUES ('mine', 'open')")
+    assert connection.execute("SELECT label, accept FROM peer.config").fetchall() == [("mine", "open")]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute("UPDATE peer.config SET one_row = false")
 
 
 def test_an_invite_is_a_link_that_only_another_database_can_use(database: Database) -> None:

@@ -25,9 +25,15 @@ def has_icu(db: psycopg.Connection) -> bool:
 
 
 INHERITED = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t)"
+HEIR = "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (p)"
 PARTITION = (
     "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t PARTITION OF p DEFAULT"
 )
+INNER_PARTITION = (
+    "CREATE TABLE r (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+    "CREATE TABLE p PARTITION OF r DEFAULT PARTITION BY RANGE (id); CREATE TABLE t PARTITION OF p DEFAULT"
+)
+UNSAFE_PARTITION = "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE UNLOGGED TABLE p PARTITION OF t DEFAULT"
 LOOSE = (
     "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
     "CREATE TABLE t (id text COLLATE loose PRIMARY KEY)"
@@ -41,15 +47,21 @@ GENERATED = "CREATE TABLE t (a int, id int GENERATED ALWAYS AS (a + 1) STORED PR
         ("CREATE TABLE t (a int, b int UNIQUE)", "PGT01", "ALTER TABLE public.t ADD PRIMARY KEY (b);"),
         ("CREATE TABLE t (a int)", "PGT01", "ALTER TABLE public.t ADD PRIMARY KEY (…); or"),
         ("CREATE VIEW t AS SELECT 1 AS id", "PGT02", "Track the table"),
-        (
-            "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
-            "PGT02",
-            "Partitioned tables are not",
-        ),
         ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)", "PGT03", "ALTER TABLE public.t SET LOGGED;"),
         ("CREATE TEMP TABLE t (id int PRIMARY KEY)", "PGT03", "Create it as an ordinary table."),
         (INHERITED, "PGT04", "ALTER TABLE public.child NO INHERIT public.t;"),
-        (PARTITION, "PGT04", "ALTER TABLE public.p DETACH PARTITION public.t;"),
+        (HEIR, "PGT04", "ALTER TABLE public.t NO INHERIT public.p;"),
+        (
+            PARTITION,
+            "PGT04",
+            "Track public.p, or take the partition out: ALTER TABLE public.p DETACH PARTITION public.t;",
+        ),
+        (
+            INNER_PARTITION,
+            "PGT04",
+            "Track public.r, or take the partition out: ALTER TABLE public.p DETACH PARTITION public.t;",
+        ),
+        (UNSAFE_PARTITION, "PGT03", "ALTER TABLE public.p SET LOGGED;"),
         ("CREATE TABLE t (id int PRIMARY KEY, c regclass)", "PGT05", "Use another type, for example: ALTER"),
         ("CREATE DOMAIN d AS oid[]; CREATE TABLE t (id int PRIMARY KEY, c d)", "PGT05", "Use another type"),
         ("CREATE TYPE w AS (a xid); CREATE TABLE t (id int PRIMARY KEY, c w[])", "PGT05", "Use another type"),
@@ -76,8 +88,9 @@ def test_a_table_that_cannot_be_tracked_is_refused_with_a_remedy_that_works(
     assert message.startswith(("public.t cannot be tracked: ", "t cannot be tracked: "))
     assert detail
     assert hint.startswith(remedy)
-    if hint.startswith("ALTER TABLE") and hint.endswith(";") and "…" not in hint:
-        db.execute(hint.encode())
+    _, found_statement, rest = hint.partition("ALTER TABLE")
+    if found_statement and rest.endswith(";") and "…" not in hint:
+        db.execute((found_statement + rest).encode())
         assert refusals(db, "t") == {}
 
 
@@ -100,6 +113,16 @@ def test_common_keys_and_types_are_not_refused(db: psycopg.Connection) -> None:
         " i bytea, PRIMARY KEY (a, b, c, d, e, f, g, h, i))"
     )
     assert refusals(db, "k") == {}
+
+
+def test_a_partitioned_table_is_tracked_as_a_whole(db: psycopg.Connection) -> None:
+    db.execute(INNER_PARTITION.encode())
+    assert refusals(db, "r") == {}
+    db.execute(
+        HEIR.replace("TABLE p", "TABLE a").replace("(p)", "(a)").replace("TABLE t", "TABLE b").encode()
+    )
+    ((code, (_, detail, _)),) = refusals(db, "a").items()
+    assert (code, detail.split(":")[0]) == ("PGT04", "public.b inherits from it")
 
 
 def test_a_relation_that_does_not_exist_is_refused(db: psycopg.Connection) -> None:

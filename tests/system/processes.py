@@ -53,6 +53,10 @@ class Program:
         assert self._first_line.startswith("ready "), self.log.read_text()
         return self._first_line.split()[1]
 
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the log holds a text."""
+        wait_until(lambda: text in self.log.read_text(), text, READY_SECONDS, self.log)
+
     def end(self, number: int = signal.SIGTERM) -> tuple[int, float]:
         """Send a signal; give the exit code and how many seconds it took."""
         began = time.monotonic()

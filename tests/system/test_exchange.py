@@ -6,16 +6,28 @@ import time
 from collections.abc import Callable
 
 import psycopg
+import pytest
+from fixtures.databases import Databases
 
 from system.processes import Peer, wait_until_equal
 
 Make = Callable[..., Peer]
+Pair = tuple[Peer, Peer]
 
 
-def test_a_peer_joins_gets_the_rows_and_both_write(atlas: Make, make_peer: Make) -> None:
-    ann, bob = atlas(), make_peer("bob")
+@pytest.fixture(params=[("18", "18"), ("15", "18"), ("18", "15")], ids="-".join)
+def pair(request: pytest.FixtureRequest, databases: Databases, atlas: Make, make_peer: Make) -> Pair:
+    """Two members of a bundle, on servers of the versions named."""
+    ann_version, bob_version = request.param
+    ann = atlas("ann", cluster=databases.cluster(ann_version))
+    bob = make_peer("bob", databases.cluster(bob_version))
     bob.start()
     bob.join(ann)
+    return ann, bob
+
+
+def test_a_peer_joins_gets_the_rows_and_both_write(pair: Pair) -> None:
+    ann, bob = pair
     assert bob.value("SELECT count(*) FROM public.city") == 500
     assert ann.worker is not None
     assert bob.worker is not None
@@ -59,10 +71,8 @@ def test_peers_know_what_the_other_one_has_merged(atlas: Make, make_peer: Make) 
     )
 
 
-def test_concurrent_edits_give_the_same_state_and_the_same_conflict(atlas: Make, make_peer: Make) -> None:
-    ann, bob = atlas(), make_peer("bob")
-    bob.start()
-    bob.join(ann)
+def test_concurrent_edits_give_the_same_state_and_the_same_conflict(pair: Pair) -> None:
+    ann, bob = pair
     bob.end()
     ann.run("UPDATE public.city SET name = 'from ann', population = 1 WHERE id = 7")
     bob.run("UPDATE public.city SET name = 'from bob' WHERE id = 7")

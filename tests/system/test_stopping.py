@@ -29,7 +29,7 @@ def test_a_second_worker_for_a_database_is_refused(atlas: Make, make_peer: Make)
     ann = atlas()
     first = ann.worker
     assert first is not None
-    assert "in use by another worker" in refusal(ann.launch())
+    assert "Another worker already serves this database" in refusal(ann.launch())
     # the same identity in a second file, as after copying it to another host
     copied = ann.identity.with_name("copied.json")
     copied.write_bytes(ann.identity.read_bytes())

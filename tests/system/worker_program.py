@@ -1,4 +1,7 @@
-"""A worker as a process: DSN IDENTITY_FILE [no-udp]. With no-udp its datagrams vanish, as behind a strict firewall."""
+"""A worker as a process: DSN IDENTITY_FILE [no-udp | standby].
+
+With no-udp its datagrams vanish, as behind a strict firewall; with standby it waits for its turn.
+"""
 
 import asyncio
 import asyncio.selector_events
@@ -15,7 +18,7 @@ if sys.argv[3:] == ["no-udp"]:
     run._fast_loop = lambda: asyncio.new_event_loop
 try:
     main(
-        WorkerSettings(sys.argv[1], Path(sys.argv[2])),
+        WorkerSettings(sys.argv[1], Path(sys.argv[2]), is_standby=sys.argv[3:] == ["standby"]),
         ready=lambda peer_id: print("ready", peer_id, flush=True),
     )
 except PgpeerError as error:

@@ -1,40 +1,27 @@
 """What every link promises, whatever carries it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
+from engines import ENGINES, Engine, Pair
 
 from pgpeer.errors import FrameTooLarge, LinkClosed
-from pgpeer.transport import webrtc
 from pgpeer.transport.base import HIGH_WATER_BYTES, MAX_FRAME_BYTES, Link
-from pgpeer.transport.memory import memory_pair
-
-Pair = tuple[Link, Link]
 
 
-async def memory() -> Pair:
-    return memory_pair()
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
 
 
-async def slow_memory() -> Pair:
-    return memory_pair(latency=0.01)
-
-
-async def webrtc_loopback() -> Pair:
-    offer = await webrtc.offer()
-    answer = await webrtc.answer(offer.sdp)
-    first, second = await asyncio.gather(offer.accept(answer.sdp), answer.opened())
-    return first, second
-
-
-@pytest.fixture(params=[memory, slow_memory, webrtc_loopback])
-async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    engine: Callable[[], Awaitable[Pair]] = request.param
-    links = await engine()
-    yield links
-    for link in links:
-        await link.close()
+@pytest.fixture
+async def pair(engine: Engine) -> AsyncIterator[Pair]:
+    async with AsyncExitStack() as stack:
+        links = await engine.make(stack)
+        yield links
+        await asyncio.gather(*(link.close() for link in links))
 
 
 async def test_frames_arrive_whole_and_in_order_in_both_directions(pair: Pair) -> None:
@@ -114,6 +101,83 @@ async def test_a_close_delivers_what_was_sent_before_and_ends_the_other_side(pai
     assert second.closed
     with pytest.raises(LinkClosed):
         await second.send(b"too late")
+
+
+async def test_both_sides_may_close_at_the_same_time(pair: Pair) -> None:
+    await asyncio.wait_for(asyncio.gather(*(link.close() for link in pair)), 5)
+    assert all(link.closed for link in pair)
+
+
+@pytest.mark.parametrize("engine", [one for one in ENGINES.values() if one.cut])
+async def test_a_cut_ends_both_sides_and_can_be_tried_again(engine: Engine, pair: Pair) -> None:
+    assert engine.cut is not None
+    first, second = pair
+    waiting = asyncio.create_task(second.receive())
+    await asyncio.sleep(0)
+    engine.cut(first)
+    with pytest.raises(LinkClosed) as there:
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(LinkClosed) as here:
+        await asyncio.wait_for(first.receive(), 5)
+    for closed in (here.value, there.value):
+        assert (closed.code, closed.phase, closed.retryable) == ("remote_closed", "transfer", True)
+    for link in pair:
+        with pytest.raises(LinkClosed):
+            await link.send(b"too late")
+
+
+@pytest.mark.parametrize("engine", [one for one in ENGINES.values() if one.stall])
+async def test_a_stall_tells_nobody_and_does_not_hold_up_a_close(engine: Engine, pair: Pair) -> None:
+    assert engine.stall is not None
+    first, second = pair
+    engine.stall(first)
+    await first.send(b"never arrives")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(second.receive(), 0.05)
+    assert not second.closed
+    await second.send(b"the other direction works")
+    assert await first.receive() == b"the other direction works"
+    await asyncio.wait_for(first.close(), 3)
+
+
+async def test_a_slow_reader_gets_everything_in_order(pair: Pair) -> None:
+    first, second = pair
+    count = 2 * HIGH_WATER_BYTES // MAX_FRAME_BYTES
+    frames = [bytes([number]) * MAX_FRAME_BYTES for number in range(count)]
+
+    async def send_all() -> None:
+        for frame in frames:
+            await first.send(frame)
+
+    sending = asyncio.create_task(send_all())
+    await asyncio.sleep(0.2)
+    for frame in frames:
+        assert await asyncio.wait_for(second.receive(), 20) == frame
+        await asyncio.sleep(0)
+    await sending
+
+
+async def test_a_cancelled_send_has_taken_its_frame_and_leaves_the_link_usable(pair: Pair) -> None:
+    first, second = pair
+    frame = b"f" * MAX_FRAME_BYTES
+    taken = 0
+
+    async def flood() -> None:
+        nonlocal taken
+        while taken < 2 * HIGH_WATER_BYTES // len(frame):
+            taken += 1
+            await first.send(frame)
+
+    flooding = asyncio.create_task(flood())
+    await asyncio.sleep(0.05)
+    flooding.cancel()
+    await asyncio.wait([flooding])
+    last = asyncio.create_task(first.send(b"last"))
+    received = [await asyncio.wait_for(second.receive(), 20)]
+    while received[-1] != b"last":
+        received.append(await asyncio.wait_for(second.receive(), 20))
+    await last
+    assert received == [frame] * taken + [b"last"]
 
 
 async def test_after_a_close_here_nothing_can_be_sent_or_received(pair: Pair) -> None:

@@ -114,8 +114,8 @@ async def desk(make_database: Callable[..., Database], tmp_path: Path) -> AsyncI
         for connection in opened:
             stack.push_async_callback(connection.close)
         office = Office(held, 1, Connections(*opened))
-        signer = Signer(held, opened[1], office.publish)
-        office.sealer = Sealer(opened[1], signer, office.reporter, lambda: office.view)
+        signer = Signer(held, opened[1], office.publish, office.dating.may_sign)
+        office.sealer = Sealer(opened[1], signer, office)
         office.merger = Merger(opened[2], opened[3], signer, office.reporter, office.settled)
         standing = await state.begin(opened[0])
         office.epoch = standing.epoch

@@ -1,0 +1,1 @@
+"""Application connections between two peers: a state machine that does no I/O."""

@@ -1,0 +1,5 @@
+"""Fixtures of the tests about members."""
+
+from merge.conftest import world
+
+__all__ = ["world"]

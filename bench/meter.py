@@ -67,7 +67,7 @@ class FrameMeter:
     def _look(self) -> int:
         self._road.source.run("NOTIFY pgpeer_config")  # now and then it looks by itself: this makes it now
         time.sleep(_LOOK_SECONDS)
-        query = "SELECT sum(bytes_sent + bytes_received)::bigint FROM peer.connection"
+        query = "SELECT sum(bytes_sent + bytes_received)::bigint FROM peer.connection WHERE kind = 'link'"
         return int(self._road.source.value(query))
 
 

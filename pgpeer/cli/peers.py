@@ -11,7 +11,8 @@ _PEERS = """
            c.connection_id, c.path, c.engine, c.rtt, c.bytes_sent, c.bytes_received, c.since
       FROM peer.member AS m
       LEFT JOIN LATERAL (SELECT x.* FROM peer.connection AS x
-                          WHERE x.peer_id = m.peer_id ORDER BY x.since DESC LIMIT 1) AS c ON true
+                          WHERE x.peer_id = m.peer_id AND x.kind = 'link'
+                          ORDER BY x.since DESC LIMIT 1) AS c ON true
      WHERE m.peer_id IS DISTINCT FROM peer.identity() AND (%(bundle)s::text IS NULL OR m.bundle = %(bundle)s)
      ORDER BY m.bundle, m.label, m.peer_id
 """

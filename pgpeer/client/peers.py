@@ -57,6 +57,7 @@ class PeerConnectionManager:
         self._event_ids: list[int] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._dialling = asyncio.Lock()
         self._log = structlog.get_logger("pgpeer.client")
 
     async def __aenter__(self) -> Self:
@@ -184,10 +185,13 @@ class PeerConnectionManager:
             self._log.error("the database cannot be listened to", exc_info=task.exception())
 
     async def _start(self) -> None:
-        await self._dial()
-        for seen in await store.look(await self._open_now(), []):
-            # what was there before belongs to other programs
-            self._connections.setdefault(seen.connection_id, _Foreign(self, seen))
+        try:
+            for seen in await store.look(await self._open_now(), []):
+                # what was there before belongs to other programs
+                self._connections.setdefault(seen.connection_id, _Foreign(self, seen))
+        except BaseException:
+            await self._hang_up()
+            raise
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _open(self) -> Connection:
@@ -195,22 +199,43 @@ class PeerConnectionManager:
         return await self._open_now()
 
     async def _open_now(self) -> Connection:
-        if self._hands is None or self._hands.lost.is_set():
-            await self._dial()
-        assert self._hands is not None, "dialled"
-        return self._hands
+        """Give the connection that asks, after making both again when one was lost."""
+        async with self._dialling:
+            if (
+                self._hands is None
+                or self._ears is None
+                or self._hands.lost.is_set()
+                or self._ears.lost.is_set()
+            ):
+                await self._hang_up()
+                try:
+                    self._hands = await self._dial()
+                    self._ears = await self._dial()
+                    await self._ears.listen(["peer_event"], self._notified)
+                except BaseException:
+                    await self._hang_up()
+                    raise
+                self.spawn(self._watch(self._ears))
+                self.wake()
+            return self._hands
 
-    async def _dial(self) -> None:
-        await self._hang_up()
-        self._hands = await Connection.open(self._dsn)
-        self._ears = await Connection.open(self._dsn)
-        for one in (self._hands, self._ears):
-            await one.value("SELECT set_config('application_name', 'pgpeer client', false)")
-        await self._ears.listen(["peer_event"], self._notified)
+    async def _dial(self) -> Connection:
+        connection = await Connection.open(self._dsn)
+        try:
+            await connection.value("SELECT set_config('application_name', 'pgpeer client', false)")
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _watch(self, ears: Connection) -> None:
+        """Dial again when nothing can be heard any more."""
+        await ears.lost.wait()
         self.wake()
 
     async def _hang_up(self) -> None:
-        for one in (self._hands, self._ears):
+        hung_up, self._hands, self._ears = (self._hands, self._ears), None, None
+        for one in hung_up:
             if one is not None:
                 await one.close()
 
@@ -224,8 +249,6 @@ class PeerConnectionManager:
         while True:
             self._wake.clear()
             try:
-                if self._ears is None or self._ears.lost.is_set():
-                    await self._dial()
                 await self._look()
             except StoreError as error:
                 self.announce("error", error)

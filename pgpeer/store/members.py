@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgpeer.errors import IdentityError
 from pgpeer.identity.grant import SignedGrant, read_grant
-from pgpeer.identity.notice import PeerRecord
+from pgpeer.identity.notice import FriendNotice, PeerRecord
 from pgpeer.identity.peer_id import peer_id_from_public_key, public_key_from_peer_id
 from pgpeer.identity.roster import Roster, roster
 from pgpeer.store.database import Connection
@@ -34,13 +34,14 @@ class GrantRequest:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a peer shall be told of friendship; `number` becomes the number of the signed record."""
+    """What a peer shall be told of friendship; `number` becomes that of the signed record."""
 
     number: int
     peer_id: str
     kind: str
     subject: str
     note: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,14 @@ async def notices(connection: Connection) -> list[Notice]:
     """Give what peers shall be told of friendship, in order."""
     rows = await connection.fetch("SELECT * FROM peer_internal.friend_notices()")
     return [
-        Notice(row["notice_id"], row["peer_id"], row["kind"], row["subject"] or "", row["note"] or "")
+        Notice(
+            row["notice_id"],
+            row["peer_id"],
+            row["kind"],
+            row["subject"] or "",
+            row["note"] or "",
+            row["label"] or "",
+        )
         for row in rows
     ]
 
@@ -159,6 +167,33 @@ async def notices(connection: Connection) -> list[Notice]:
 async def told(connection: Connection, number: int) -> None:
     """The peer has got a notice."""
     await connection.value("SELECT peer_internal.friend_told($1)", number)
+
+
+async def hear(connection: Connection, notice: FriendNotice, digest: bytes, record: bytes) -> str:
+    """Take a notice of friendship, verified; gives the event that it made, or why it changed nothing."""
+    if notice.kind == "introduce":
+        return str(
+            await connection.value(
+                "SELECT peer_internal.hear_introduction($1, $2, $3, $4, $5, $6)",
+                notice.sender,
+                notice.seq,
+                notice.subject,
+                notice.label,
+                notice.note,
+                record,
+            )
+        )
+    return str(
+        await connection.value(
+            "SELECT peer_internal.hear_friend($1, $2, $3, $4, $5, $6)",
+            notice.sender,
+            notice.seq,
+            digest,
+            notice.kind,
+            notice.label,
+            notice.note,
+        )
+    )
 
 
 async def store_peer_record(

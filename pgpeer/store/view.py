@@ -11,6 +11,7 @@ from uuid import UUID
 from pgpeer.errors import ConfigError
 from pgpeer.identity.peer_id import peer_id_from_public_key
 from pgpeer.store.database import Connection
+from pgpeer.store.trust import Trust, read_trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class View:
         has_invites: whether strangers may come with an invite.
         clock: the server's time in unix seconds.
         clock_drift_limit: so many seconds ahead of others a commit may be dated.
+        trust: whom the worker may link with.
     """
 
     label: str = ""
@@ -81,15 +83,33 @@ class View:
     has_invites: bool = False
     clock: float = 0.0
     clock_drift_limit: float = 300.0
+    trust: Trust = field(default_factory=Trust)
 
     def shared_with(self, peer_id: str) -> dict[UUID, str]:
-        """The bundles that a peer may exchange with this database, with its role."""
+        """The bundles that a peer may exchange with this database, with its role; none when it is blocked."""
+        if peer_id in self.trust.blocked:
+            return {}
         shared = self.members.get(peer_id, {})
-        return {bundle_id: role for bundle_id, role in shared.items() if bundle_id in self.bundles}
+        return {
+            bundle_id: role
+            for bundle_id, role in shared.items()
+            if bundle_id in self.bundles and bundle_id not in self.trust.left
+        }
 
     def joins_at(self, peer_id: str) -> list[JoinRequest]:
-        """The open requests to join that this peer must answer."""
+        """The open requests to join that this peer must answer; none when it is blocked."""
+        if peer_id in self.trust.blocked:
+            return []
         return [join for join in self.joins if join.inviter == peer_id]
+
+    def may_come(self, peer_id: str) -> bool:
+        """Whether a peer may connect: as member, inviter, friend or guest, or perhaps with an invite."""
+        return bool(
+            self.shared_with(peer_id)
+            or self.joins_at(peer_id)
+            or self.trust.admits(peer_id)
+            or (self.has_invites and peer_id not in self.trust.blocked)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +170,7 @@ def _view(found: dict[str, Any]) -> View:
         has_invites=found["invites"],
         clock=found["clock"] / 1000,
         clock_drift_limit=float(config["clock_drift_limit"]),
+        trust=read_trust(found["trust"]),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import fields
 from typing import Final
 from uuid import UUID
 
@@ -33,7 +34,7 @@ LOOK_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 3.0
 """How long a running seal or merge may take after the worker was told to stop; then it is rolled back."""
 
-CHANNELS: Final = ("pgpeer_journal", "pgpeer_commit", "pgpeer_config")
+CHANNELS: Final = ("pgpeer_journal", "pgpeer_commit", "pgpeer_config", "pgpeer_channel")
 
 Ready = Callable[[str], None]
 
@@ -114,7 +115,7 @@ class Caretaker:
         """Serve until told to stop or until the database is lost."""
         async with AsyncExitStack() as stack:
             opened: list[Connection] = []
-            for _ in range(5):
+            for _ in fields(Connections):
                 opened.append(await Connection.open(self._dsn))
                 stack.push_async_callback(opened[-1].close)
             connections = Connections(*opened)
@@ -137,6 +138,7 @@ class Caretaker:
             linker = Linker(office)
             await self._listen(office)
             await office.look()
+            await office.postman.begin()
             for bundle_id in office.view.bundles:
                 sealer.commit_notified(bundle_id)
                 await office.check_join(bundle_id)
@@ -147,6 +149,7 @@ class Caretaker:
                 for one in (
                     linker.hubs.run(),
                     office.reporter.run(),
+                    office.postman.run(),
                     self._look(office),
                     *(self._watch(lost) for lost in (office.lost, *(one.lost for one in opened))),
                 )
@@ -232,6 +235,8 @@ class Caretaker:
             elif channel == "pgpeer_commit":
                 if pid not in own:
                     office.sealer.commit_notified(UUID(payload))
+            elif channel == "pgpeer_channel":
+                office.postman.notified(payload)
             else:
                 office.changed.set()
 

@@ -63,6 +63,8 @@ def _size(event: Event) -> int:
             return 256 + 256 * len(entries) + sum(256 + 8 * len(numbers) for numbers in partial.values())
         case events.AcknowledgementReceived(_, entries):
             return 256 + 256 * len(entries)
+        case events.ChannelReceived(data):
+            return 256 + len(data)
         case events.JoinAccepted():
             return MAX_WAITING_BYTES // 8
         case _:
@@ -189,6 +191,15 @@ class Conversation:
         """Send one section, counting from 1; waits for credit. A cancelled call has sent nothing."""
         await self._until_wanted()
         self._session.send_section(bundle_id, commit_digest, section_no, data)
+        self._wake.set()
+
+    async def send_channel(self, data: bytes) -> None:
+        """Send what an application says; waits while other messages do. A cancelled call has sent nothing."""
+        while not self._session.wants_channel():
+            self._refuse_when_closed()
+            self._room.clear()
+            await self._room.wait()
+        self._session.send_channel(data)
         self._wake.set()
 
     def grant(self, count: int) -> None:

@@ -101,6 +101,10 @@ class Exchange:
         self._reported_bytes = link.bytes_sent + link.bytes_received
         return Traffic(self.connection_id, link.bytes_sent, link.bytes_received, self._conversation.rtt)
 
+    async def send_channel(self, data: bytes) -> None:
+        """Send what an application says to the peer's; raises LinkClosed when the link is over."""
+        await self._conversation.send_channel(data)
+
     async def close(self, detail: str) -> None:
         """End the link; takes about two seconds at most."""
         await self._conversation.close(detail)
@@ -166,13 +170,18 @@ class Exchange:
                     await self._follow_view()
             case events.JoinAccepted() if event.invite_id in self._feeds:
                 await self._introductions.hear(self.peer_id, event)
+            case events.JoinAccepted() if self._is_joining(event.invite_id):
+                self._introductions.keep(event)
             case events.JoinAccepted():
                 bundle_id = await joiner.accepted(self._office, self._conversation, event)
                 if bundle_id is not None:
                     await self._follow_view()
+                    await self._introductions.hear_kept(self.peer_id, bundle_id)
                     await self._office.check_join(bundle_id)
             case events.JoinRefused():
                 await joiner.refused(self._office, self._conversation, event)
+            case events.ChannelReceived(data):
+                self._office.postman.received(self.peer_id, self, data)
             case events.RemoteError(code, phase, retryable, detail, hint):
                 error = PgpeerError(detail, code=code, phase=phase, retryable=retryable, remedy=hint)
                 await self._office.reporter.failure("peer-error", error, peer_id=self.peer_id)
@@ -186,14 +195,15 @@ class Exchange:
         self._label = event.label
         view = self._office.view
         if not view.shared_with(self.peer_id) and not view.joins_at(self.peer_id):
-            if not view.has_invites:
+            if not view.may_come(self.peer_id) and not self._office.wants(self.peer_id):
                 raise PgpeerError(
                     "This peer is not known here and no invite is open.",
                     code="refused_policy",
                     phase="identity",
                     remedy="Ask for an invite: SELECT peer.invite(…).",
                 )
-            self._spawn(self._dismiss_stranger)
+            if not view.trust.admits(self.peer_id):
+                self._spawn(self._dismiss_stranger)
         self.authenticated.set_result(True)
         path = self._conversation.link.path
         await self._office.reporter.connected(
@@ -208,9 +218,12 @@ class Exchange:
         self._spawn(self._watch_view)
 
     async def _dismiss_stranger(self) -> None:
-        await asyncio.sleep(STRANGER_SECONDS)
-        if not self._office.view.shared_with(self.peer_id):
-            await self._conversation.close("No good invite was presented.")
+        """End a link that has no purpose: no good invite was presented, and applications need it no more."""
+        while not self._office.view.shared_with(self.peer_id):
+            await asyncio.sleep(STRANGER_SECONDS)
+            if not self._office.wants(self.peer_id) and not self._office.view.trust.admits(self.peer_id):
+                await self._conversation.close("No good invite was presented, and nothing else is wanted.")
+                return
 
     async def _watch_view(self) -> None:
         while True:
@@ -220,8 +233,14 @@ class Exchange:
 
     async def _follow_view(self) -> None:
         """Begin with the bundles that are shared now, end with those that no longer are."""
-        shared = self._office.view.shared_with(self.peer_id)
-        if self._feeds and not shared:
+        view = self._office.view
+        if self.peer_id in view.trust.blocked:
+            await self._conversation.close("This link is not wanted.")
+            return
+        shared = view.shared_with(self.peer_id)
+        if self._feeds and not shared and not self._office.wants(self.peer_id):
+            for bundle_id in list(self._feeds):  # so that who was removed knows it
+                await self._introductions.tell(self.peer_id, bundle_id)
             await self._conversation.close("Nothing is shared any more.")
             return
         for bundle_id in [one for one in self._feeds if one not in shared]:
@@ -231,6 +250,10 @@ class Exchange:
                 await self._begin(bundle_id)
             await self._introductions.tell(self.peer_id, bundle_id)
         await joiner.ask(self._office, self._conversation, self._asked)
+
+    def _is_joining(self, bundle_id: UUID) -> bool:
+        """Whether a bundle is one that the peer has let this database into, though the answer was lost."""
+        return any(join.bundle_id == bundle_id for join in self._office.view.joins_at(self.peer_id))
 
     async def _begin(self, bundle_id: UUID) -> None:
         feed = Feed(bundle_id, self._conversation, self._office.connections.read)
@@ -263,6 +286,8 @@ class Exchange:
             ):
                 await self._office.renew_epoch()
             return True
+        if header.bundle_id in self._office.view.trust.enforced:
+            return True  # the merge decides, by grants, and holds it if need be
         author = peer_id_from_public_key(header.author)
         if self._office.view.members.get(author, {}).get(header.bundle_id) != "reader":
             return True

@@ -12,8 +12,10 @@ import structlog
 from pgpeer.errors import HubError, PgpeerError
 from pgpeer.signaling.backoff import next_delay
 from pgpeer.signaling.client import HubClosed, HubSlow, PeerOffline, PeerOnline
-from pgpeer.transport.hub_events import SignalReceived
+from pgpeer.signaling.messages import MAILBOX
+from pgpeer.transport.hub_events import LetterReceived, SignalReceived
 from pgpeer.transport.hub_link import HubClient
+from pgpeer.worker.correspondence import Correspondence
 from pgpeer.worker.office import Office
 
 STEADY_SECONDS: Final = 10.0
@@ -47,6 +49,7 @@ class Hubs:
         self._watched: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._random = random.Random()
+        self._correspondence = Correspondence(office)
         self._log = structlog.get_logger("pgpeer.hubs")
 
     def watch(self, peer_ids: Iterable[str]) -> None:
@@ -88,6 +91,8 @@ class Hubs:
                             await client.watch(sorted(self._watched))
                         except HubError:
                             pass  # its task finds out as well
+                    if self._office.view.trust.has_notices:
+                        await self._correspondence.post(client)
         finally:
             for task in self._tasks.values():
                 await self._stop(task)
@@ -133,7 +138,7 @@ class Hubs:
 
     async def _visit(self, url: str) -> HubError:
         """Be connected until the connection ends, and give the reason."""
-        client = HubClient(url, self._office.key, self._office.view.label)
+        client = HubClient(url, self._office.key, self._office.view.label, takes=(MAILBOX,))
         try:
             await client.connect()
             self._log.info("hub connected", url=url)
@@ -148,6 +153,8 @@ class Hubs:
                         self._audience.peer_offline(url, peer_id)
                     case SignalReceived():
                         self._audience.signal(url, event)
+                    case LetterReceived():
+                        await self._correspondence.received(client, event)
                     case HubSlow():
                         self._log.info("the hub is slow", url=url)
                     case HubClosed(error):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from pgpeer.errors import CommitError, RemoteProtocolError, StoreError
+from pgpeer.errors import CommitError, IdentityError, RemoteProtocolError, StoreError
 from pgpeer.identity.peer_id import public_key_from_peer_id
 from pgpeer.protocol.events import JoinAccepted, JoinRefused, JoinRequested
 from pgpeer.store import commits, state
 from pgpeer.store.commits import vector_document, vector_of
 from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.office import Office
+from pgpeer.worker.registry import batches, readable
 
 REFUSALS: Final = {
     "unknown_invite": "The invite is not known to the peer that should have made it.",
@@ -72,6 +73,8 @@ async def answer(office: Office, conversation: Conversation, label: str, event: 
         await conversation.refuse_join(event.invite_id, code, REFUSALS[code])
         await office.reporter.event("join-refused", peer_id=peer_id, detail=REFUSALS[code])
         return None
+    await office.registry.catch_up()
+    creator, grants = await office.registry.known(bundle_id)
     # the newcomer has joined when it has what is here now, and only what is signed travels
     await office.sealer.finish(bundle_id)
     merged = await commits.vector(desk, bundle_id, "merged")
@@ -84,6 +87,9 @@ async def answer(office: Office, conversation: Conversation, label: str, event: 
             "role": admission.role,
             "label": office.view.label,
             "vector": vector_document(merged),
+            "creator": creator,
+            # the others follow as to every member
+            "grants": [record.hex() for record in next(batches(grants), [])],
         },
     )
     await office.reporter.event(
@@ -123,7 +129,11 @@ async def accepted(office: Office, conversation: Conversation, event: JoinAccept
             raise ValueError("unknown commit mode")
         label = event.payload.get("label")
         goal = vector_of(event.payload["vector"])
-    except (ValueError, KeyError, TypeError, CommitError) as error:
+        creator = event.payload.get("creator")
+        records = readable(event.payload.get("grants", []))
+        if creator is not None:
+            public_key_from_peer_id(_text(event.payload, "creator"))
+    except (ValueError, KeyError, TypeError, CommitError, IdentityError) as error:
         raise RemoteProtocolError("The answer to a join is malformed.", phase="sync") from error
     desk = office.connections.desk
     try:
@@ -137,6 +147,10 @@ async def accepted(office: Office, conversation: Conversation, event: JoinAccept
         await state.join_failed(desk, join.request_id, "refused_here", str(error), error.remedy)
         await office.look()
         return None
+    try:
+        await office.registry.take(join.bundle_id, creator, records, conversation.peer_id)
+    except IdentityError as error:
+        raise RemoteProtocolError("The answer to a join holds false grants.", phase="sync") from error
     await office.look()
     return join.bundle_id
 

@@ -73,13 +73,16 @@ class Linker:
         self._last_look = -1.0
         self._log = structlog.get_logger("pgpeer.linker")
         office.followers.append(self.follow_view)
+        office.postman.follow = self.follow_view
 
     # What the hubs and the office tell.
 
     def follow_view(self) -> None:
         """The office has a new view."""
         view = self._office.view
-        wanted = {one for one in view.members if view.shared_with(one)} | {one.inviter for one in view.joins}
+        wanted = {one for one in view.members if view.shared_with(one)}
+        wanted |= {one.inviter for one in view.joins} | self._office.postman.wanted()
+        wanted -= view.trust.blocked
         self.hubs.watch(wanted)
         for peer_id in wanted:
             self._contacts.setdefault(peer_id, Contact())
@@ -97,17 +100,23 @@ class Linker:
         if url not in contact.hubs:
             contact.hubs.add(url)
             contact.failures = 0
+        self._tell_presence()
         self._consider(peer_id)
 
     def peer_offline(self, url: str, peer_id: str) -> None:
         """See `Audience`."""
         if peer_id in self._contacts:
             self._contacts[peer_id].hubs.discard(url)
+            self._tell_presence()
 
     def hub_lost(self, url: str) -> None:
         """See `Audience`."""
         for contact in self._contacts.values():
             contact.hubs.discard(url)
+        self._tell_presence()
+
+    def _tell_presence(self) -> None:
+        self._office.postman.online(one for one, contact in self._contacts.items() if contact.hubs)
 
     def signal(self, url: str, signal: SignalReceived) -> None:
         """See `Audience`."""
@@ -150,19 +159,20 @@ class Linker:
             delay = next_delay(
                 contact.failures - 1, self._random.random(), longest=self._office.view.reconnect_delay_max
             )
-        if not self._office.view.joins_at(peer_id) and self._office.key.peer_id > peer_id:
+        view = self._office.view
+        is_mutual = bool(view.shared_with(peer_id)) and not view.joins_at(peer_id)
+        if is_mutual and self._office.key.peer_id > peer_id:
             delay += GRACE_SECONDS
         contact.timer = self._loop.call_later(delay, self._begin_offer, peer_id)
 
     def _is_content(self, peer_id: str, contact: Contact) -> bool:
         """Whether nothing is to be done about a peer now."""
-        view = self._office.view
         return (
             self._stopping
             or not contact.hubs
             or contact.attempt is not None
             or peer_id in self._office.exchanges
-            or not (view.shared_with(peer_id) or view.joins_at(peer_id))
+            or not self._office.wants(peer_id)
         )
 
     def _begin_offer(self, peer_id: str) -> None:
@@ -201,6 +211,8 @@ class Linker:
         contact.failures += 1
         reporter = self._office.reporter
         await reporter.failure("connect-failed", error, peer_id=peer_id)
+        if error.code in ("refused_policy", "refused_blocked"):
+            self._office.postman.refused(peer_id, error.code)
         if error.phase in ("ice", "dtls"):
             await reporter.problem(
                 "peer_unreachable", peer_id, f"Peer {peer_id} cannot be reached: {error}", error.remedy
@@ -242,13 +254,13 @@ class Linker:
     async def _may_come(self, peer_id: str) -> bool:
         """Whether a peer may connect; an invite that was made a moment ago counts."""
         view = self._office.view
-        if not (view.shared_with(peer_id) or view.joins_at(peer_id) or view.has_invites):
+        if not view.may_come(peer_id):
             if self._loop.time() - self._last_look < 1.0:
                 return False
             self._last_look = self._loop.time()
             await self._office.look()
             view = self._office.view
-        return bool(view.shared_with(peer_id) or view.joins_at(peer_id) or view.has_invites)
+        return view.may_come(peer_id)
 
     # Links in use.
 
@@ -285,6 +297,7 @@ class Linker:
             await exchange.run()
         finally:
             admission.cancel()
+            self._office.postman.link_down(peer_id, exchange)
             if self._office.exchanges.get(peer_id) is exchange:
                 del self._office.exchanges[peer_id]
                 contact = self._contacts.get(peer_id)
@@ -320,6 +333,7 @@ class Linker:
             await exchange.close("Another link was made at the same time.")
             return
         self._office.exchanges[peer_id] = exchange
+        self._office.postman.link_up(peer_id, exchange)
         exchange.view_changed()
         await self._office.reporter.solved("clock_differs", peer_id)
         if other is not None:

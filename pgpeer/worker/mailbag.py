@@ -18,6 +18,8 @@ HINTS: Final = {
 
 REFUSALS: Final = {
     "refused_policy": "This database takes connections of invited peers only.",
+    "refused_blocked": "This database takes no connections of this peer.",
+    "rate_limited": "More than 120 connections were opened within a minute.",
     "replay": "A connection of this id was there before.",
 }
 

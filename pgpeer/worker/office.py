@@ -18,6 +18,8 @@ from pgpeer.store.view import View
 from pgpeer.worker.dating import Dating
 from pgpeer.worker.merger import Merger
 from pgpeer.worker.pace import Pace
+from pgpeer.worker.postman import Postman
+from pgpeer.worker.registry import Registry
 from pgpeer.worker.reporter import Reporter
 from pgpeer.worker.sealer import Sealer
 
@@ -39,6 +41,7 @@ class Connections:
         merge: merges.
         store: what arrives in parts.
         read: what is sent.
+        post: messages of applications.
     """
 
     desk: Connection
@@ -46,6 +49,7 @@ class Connections:
     merge: Connection
     store: Connection
     read: Connection
+    post: Connection
 
 
 class Office:
@@ -60,7 +64,9 @@ class Office:
         self.connections = connections
         self.view = View()
         self.reporter = Reporter(connections.desk)
+        self.registry = Registry(identity.key, connections.desk, self.reporter)
         self.exchanges: dict[str, Exchange] = {}
+        self.postman = Postman(connections.post)
         self.pace = Pace(identity.key.public_key, asyncio.get_running_loop().time)
         self.sealer: Sealer
         self.merger: Merger
@@ -73,6 +79,13 @@ class Office:
         self.dating = Dating(self, is_ahead=is_ahead)
         self._looking = asyncio.Lock()
 
+    def wants(self, peer_id: str) -> bool:
+        """Whether a link to a peer has a purpose here: a bundle, a request to join, or applications."""
+        view = self.view
+        if peer_id in view.trust.blocked:
+            return False
+        return bool(view.shared_with(peer_id) or view.joins_at(peer_id)) or peer_id in self.postman.wanted()
+
     async def look(self) -> None:
         """Renew the view, and wake whoever has something to do."""
         async with self._looking:
@@ -80,6 +93,9 @@ class Office:
             try:
                 async with asyncio.timeout(CUT_OFF_SECONDS):
                     self.view = await view.look(self.connections.desk, traffic)
+                    if self.view.trust.has_requests or self.view.trust.unread:
+                        await self.registry.catch_up(self.view.trust.unread)
+                        self.view = await view.look(self.connections.desk, [])
             except TimeoutError as error:
                 raise unreachable(f"it does not answer within {CUT_OFF_SECONDS:g} s") from error
         await self.dating.look()

@@ -25,6 +25,11 @@ ROOM_SECONDS: Final = 0.5
 """So often a full inbox is looked at again."""
 
 PRUNE_SECONDS: Final = 600.0
+LOOK_SECONDS: Final = 30.0
+"""So often the settings are read again while there are connections."""
+
+EARLY_MESSAGES: Final = 128
+"""So much may be said on a link before it is taken into use: more than all connections need."""
 
 
 class Carrier(Protocol):
@@ -54,12 +59,13 @@ class Postman:
 
     Args:
         connection: to the database, for nothing else.
-        follow: called when the peers that connections are wanted with have changed.
     """
 
-    def __init__(self, connection: Connection, follow: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._follow = follow
+        self.follow: Callable[[], None] = lambda: None
+        """Called when the peers that connections are wanted with have changed."""
+        self._early: dict[Carrier, list[bytes]] = {}
         self._lines: dict[str, Line] = {}
         self._peers: dict[UUID, str] = {}
         self._unread: set[UUID] = set()
@@ -68,7 +74,7 @@ class Postman:
         self._stored_presence: frozenset[str] | None = None
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._pruned = self._loop.time()
+        self._looked = self._pruned = self._loop.time()
         self._log = structlog.get_logger("pgpeer.postman")
         self.settings = Settings()
 
@@ -104,18 +110,28 @@ class Postman:
         line.carrier = carrier
         line.channels.link_up(self._loop.time())
         line.writer = self._loop.create_task(self._write(line, carrier))
+        for data in self._early.pop(carrier, []):
+            line.channels.receive(data, self._loop.time())
         self._wake.set()
 
     def link_down(self, peer_id: str, carrier: Carrier) -> None:
-        """A link is over."""
+        """A link is over, or is not used for connections any more. Idempotent."""
+        self._early.pop(carrier, None)
         line = self._lines.get(peer_id)
         if line is not None and line.carrier is carrier:
             self._unlink(line)
             line.channels.link_down(self._loop.time())
             self._wake.set()
 
+    def refused(self, peer_id: str, code: str) -> None:
+        """A peer takes no link of this one: what was asked for does not have to wait any longer."""
+        if peer_id in self._lines:
+            detail = "The peer does not take links of this one."
+            self._lines[peer_id].channels.give_up(code, "signalling", detail, self._loop.time())
+            self._wake.set()
+
     def received(self, peer_id: str, carrier: Carrier, data: bytes) -> None:
-        """A peer says something about connections.
+        """A peer says something about connections; what comes before `link_up` waits for it.
 
         Raises:
             RemoteProtocolError: it is malformed; the link should be closed.
@@ -124,6 +140,11 @@ class Postman:
         if line is not None and line.carrier is carrier:
             line.channels.receive(data, self._loop.time())
             self._wake.set()
+        else:
+            early = self._early.setdefault(carrier, [])
+            if len(early) >= EARLY_MESSAGES:
+                raise RemoteProtocolError("Too much was said before the link was taken into use.")
+            early.append(data)
 
     # Running.
 
@@ -170,7 +191,7 @@ class Postman:
 
     async def _work(self) -> None:
         """Do everything that is to be done now."""
-        if self._look_due:
+        if self._look_due or (self._peers and self._loop.time() - self._looked >= LOOK_SECONDS):
             await self._look()
         if self._presence is not None and self._presence != self._stored_presence:
             presence = self._presence
@@ -192,12 +213,13 @@ class Postman:
         if any(line.channels.full() for line in self._lines.values()):
             pauses.append(ROOM_SECONDS)
         if self._peers:
-            pauses.append(PRUNE_SECONDS)
+            pauses.append(LOOK_SECONDS)
         return min(pauses, default=None)
 
     async def _look(self) -> None:
         """Take up connections that users asked for, and those that they end."""
         self._look_due = False
+        self._looked = self._loop.time()
         self.settings, found = await store.channels(self._connection)
         timing = timing_of(self.settings)
         for line in self._lines.values():
@@ -213,7 +235,7 @@ class Postman:
                 line.channels.disconnect(channel.connection_id, channel.last_number, now)
         self._unread &= self._peers.keys()
         if self.wanted() != before:
-            self._follow()
+            self.follow()
 
     def _take_up(self, line: Line, channel: StoredChannel, now: float) -> None:
         is_new = channel.state == "connecting" and channel.acknowledged == 0
@@ -263,7 +285,7 @@ class Postman:
         peer_id = self._peers.pop(event.connection_id, None)
         self._unread.discard(event.connection_id)
         self._log.info("connection closed", peer=peer_id, reason=event.reason, code=event.code)
-        self._follow()
+        self.follow()
 
     async def _answer(self, line: Line, event: events.ConnectionRequested) -> None:
         connection_id = event.connection_id

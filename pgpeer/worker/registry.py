@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +21,8 @@ from pgpeer.worker.reporter import Reporter
 RECORDS_AT_ONCE: Final = 256
 """So many grants are told in one message."""
 
+BYTES_AT_ONCE: Final = 1024 * 1024
+
 
 class Registry:
     """The grants of all bundles of one database.
@@ -37,6 +39,13 @@ class Registry:
         self._connection = connection
         self._turn = asyncio.Lock()
         self._log = structlog.get_logger("pgpeer.registry")
+
+    async def catch_up(self, unread: Sequence[UUID] = ()) -> None:
+        """Sign what waits, and read the grants of these bundles that others have stored."""
+        await self.sign_requests()
+        async with self._turn:
+            for bundle_id in unread:
+                await self._report(bundle_id, await members.read_roster(self._connection, bundle_id))
 
     async def sign_requests(self) -> set[UUID]:
         """Sign what waits for it, and give the bundles whose grants have changed.
@@ -133,6 +142,20 @@ def _heads(present: Roster, known: Sequence[SignedGrant], issuer: str) -> list[b
     own = [one for one in known if one.grant.issuer == issuer]
     last = [max(own, key=lambda one: one.grant.seq).digest] if own else []
     return sorted({*last, *heads[: SEEN_LIMIT - len(last)]})
+
+
+def batches(records: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Cut grants into messages of a reasonable size."""
+    batch: list[bytes] = []
+    size = 0
+    for record in records:
+        if batch and (len(batch) == RECORDS_AT_ONCE or size + len(record) > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record)
+    if batch:
+        yield batch
 
 
 def readable(value: object) -> list[bytes]:

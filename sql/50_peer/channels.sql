@@ -18,7 +18,9 @@ COMMENT ON FUNCTION peer_internal.channel_announce(text, uuid, text, text, text,
 CREATE OR REPLACE FUNCTION peer_internal.refusal_of_peer(peer_id text) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN c.accept = 'open' THEN NULL
+    SELECT CASE WHEN EXISTS (SELECT FROM peer.friend AS f WHERE f.peer_id = refusal_of_peer.peer_id AND f.state = 'blocked') THEN 'refused_blocked'
+                WHEN c.accept = 'open' THEN NULL
+                WHEN c.accept = 'friends' AND EXISTS (SELECT FROM peer.friend AS f WHERE f.peer_id = refusal_of_peer.peer_id AND f.state = 'accepted') THEN NULL
                 WHEN EXISTS (SELECT FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
                               WHERE a.peer_id = refusal_of_peer.peer_id AND m.state = 'active') THEN NULL
                 ELSE 'refused_policy' END
@@ -188,6 +190,11 @@ BEGIN
     refusal := peer_internal.refusal_of_peer(channel_accept.peer_id);
     IF refusal IS NULL AND EXISTS (SELECT FROM peer_internal.channel AS h WHERE h.connection_id = channel_accept.connection_id) THEN
         refusal := 'replay';
+    END IF;
+    -- each leaves rows behind for an hour, also when it is closed at once
+    IF refusal IS NULL AND (SELECT count(*) FROM peer_internal.channel AS h JOIN peer_internal.author AS a USING (author_id)
+                             WHERE a.peer_id = channel_accept.peer_id AND h.direction = 'incoming' AND h.since > clock_timestamp() - interval '1 minute') >= 120 THEN
+        refusal := 'rate_limited';
     END IF;
     IF refusal IS NULL THEN
         INSERT INTO peer_internal.channel (connection_id, author_id, direction, confirm_data_receival, state)

@@ -197,6 +197,7 @@ BEGIN
     ELSE
         UPDATE peer_internal.invite AS x SET uses_left = x.uses_left - 1 WHERE x.invite_id = i.invite_id;
         PERFORM peer_internal.add_member(i.bundle_id, redeem_invite.public_key, i.role, redeem_invite.label);
+        PERFORM peer_internal.request_role(i.bundle_id, redeem_invite.public_key, i.role);
         outcome := 'accepted';
     END IF;
     RETURN NEXT;

@@ -68,7 +68,8 @@ BEGIN
     SELECT m.role, b.name INTO teller_role, bundle_name
       FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.bundle AS b USING (bundle_id)
      WHERE m.bundle_id = worker_members_told.bundle_id AND a.peer_id = worker_members_told.teller AND m.state = 'active';
-    IF teller_role IS NULL OR teller_role = 'reader' THEN
+    -- where there are grants, nobody is a member by hearsay
+    IF teller_role IS NULL OR teller_role = 'reader' OR peer_internal.is_enforced(worker_members_told.bundle_id) THEN
         RETURN 0;
     END IF;
     FOR told IN

@@ -53,7 +53,8 @@ BEGIN
         'joins', (SELECT coalesce(jsonb_agg(jsonb_build_object('request', j.request_id, 'invite', j.invite_id, 'bundle', j.bundle_id, 'name', j.bundle_name,
                          'inviter', encode(j.inviter_key, 'hex'), 'secret', j.secret, 'expires', extract(epoch FROM j.expires_at))), '[]')
                     FROM peer_internal.join_request AS j WHERE j.state = 'requested'),
-        'invites', EXISTS (SELECT FROM peer_internal.invite AS i WHERE i.uses_left > 0 AND i.expires_at > clock_timestamp()));
+        'invites', EXISTS (SELECT FROM peer_internal.invite AS i WHERE i.uses_left > 0 AND i.expires_at > clock_timestamp()),
+        'trust', peer_internal.worker_trust());
 END
 $$;
 COMMENT ON FUNCTION peer_internal.worker_look(jsonb) IS 'Takes the traffic counters of connections (NULL: unchanged) and returns everything that the worker acts on.';

@@ -265,6 +265,33 @@ def test_who_may_connect_follows_the_configuration(db: psycopg.Connection) -> No
     assert one(db, "SELECT peer.send(%s, 'answer')", second) == 1
 
 
+def test_friends_may_connect_where_it_is_so_configured_and_the_blocked_never(db: psycopg.Connection) -> None:
+    ids = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(4)]
+    db.execute("INSERT INTO peer.friend (peer_id, state) VALUES (%s, 'accepted')", [OTHER.peer_id])
+    assert accept(db, ids[0])[0] == "refused_policy"
+    db.execute("UPDATE peer.config SET accept = 'friends'")
+    assert accept(db, ids[1])[0] is None
+    db.execute("UPDATE peer.friend SET state = 'requested'")
+    assert accept(db, ids[2])[0] == "refused_policy"
+    db.execute("UPDATE peer.friend SET state = 'blocked'")
+    db.execute("UPDATE peer.config SET accept = 'open'")
+    assert accept(db, ids[3])[0] == "refused_blocked"
+
+
+def test_a_peer_that_opens_connections_without_end_is_slowed_down(db: psycopg.Connection) -> None:
+    db.execute("UPDATE peer.config SET accept = 'open'")
+    for _ in range(120):
+        connection_id = str(one(db, "SELECT gen_random_uuid()"))
+        assert accept(db, connection_id)[0] is None
+        apply(
+            db, {"op": "closed", "connection": connection_id, "reason": "peer-requested-closed", "detail": ""}
+        )
+    refused_id = str(one(db, "SELECT gen_random_uuid()"))
+    assert accept(db, refused_id)[0] == "rate_limited"
+    db.execute("UPDATE peer_internal.channel SET since = since - interval '1 minute'")
+    assert accept(db, refused_id)[0] is None
+
+
 def test_confirmations_are_events_only_where_they_were_asked_for(db: psycopg.Connection) -> None:
     plain = str(one(db, "SELECT peer.connect(%s)", OTHER.peer_id))
     confirmed = str(one(db, "SELECT peer.connect(%s, true)", OTHER.peer_id))

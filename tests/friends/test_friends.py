@@ -48,7 +48,7 @@ class Person:
         """Sign what a peer shall be told, and take it as told."""
         rows = self.connection.execute("SELECT * FROM peer_internal.friend_notices()").fetchall()
         records = []
-        for number, peer_id, kind, subject, note in rows:
+        for number, peer_id, kind, subject, note, label in rows:
             if peer_id == recipient:
                 records.append(
                     sign_notice(
@@ -56,7 +56,7 @@ class Person:
                         peer_id,
                         kind,
                         number,
-                        label=self.database.label,
+                        label=label or "",
                         note=note or "",
                         subject=subject or "",
                     )

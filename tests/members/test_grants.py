@@ -192,6 +192,20 @@ async def test_hearsay_is_no_membership_once_there_are_grants(make_desk: MakeDes
     assert ann.roles() == {ann.peer_id: "admin", peer("cid"): "writer", peer("eve"): "removed"}
 
 
+async def test_without_grants_a_writers_word_adds_members_with_its_own_rights_at_most(
+    make_desk: MakeDesk,
+) -> None:
+    ann = await make_desk("ann")
+    ann.value("SELECT peer_internal.add_member(%s, %s, 'writer')", ann.bundle_id, key_of("bob").public_key)
+    told = "SELECT peer_internal.worker_members_told(%s, %s, ARRAY[%s, %s], ARRAY['admin', 'reader'])"
+    words = (ann.bundle_id, peer("bob"), peer("cid"), peer("bob"))
+    assert ann.value(told, *words) == 1
+    assert ann.roles() == {peer("bob"): "writer", peer("cid"): "writer"}
+    ann.admit(key_of("dora"), "writer")
+    await ann.registry.sign_requests()
+    assert ann.value(told, ann.bundle_id, peer("dora"), peer("eve"), peer("finn")) == 0
+
+
 async def test_forged_foreign_or_countless_grants_are_refused(
     make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

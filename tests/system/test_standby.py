@@ -67,7 +67,7 @@ def watched(peer: Peer) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-    assert most == [1, 4]
+    assert most == [1, 5]
 
 
 def test_a_standby_takes_over_when_the_worker_is_killed(

@@ -110,7 +110,7 @@ async def desk(make_database: Callable[..., Database], tmp_path: Path) -> AsyncI
     identity.create(database.key)
     async with AsyncExitStack() as stack:
         held = stack.enter_context(identity.hold())
-        opened = [await Connection.open(database.dsn) for _ in range(5)]
+        opened = [await Connection.open(database.dsn) for _ in range(6)]
         for connection in opened:
             stack.push_async_callback(connection.close)
         office = Office(held, 1, Connections(*opened))

@@ -32,6 +32,8 @@ BEGIN
     CASE
         WHEN f.state = 'blocked' THEN
             RETURN 'blocked';  -- and nobody is told
+        WHEN hear_friend.kind = 'request' AND f.state IS NULL AND (SELECT count(*) FROM peer.friend AS x WHERE x.state = 'requested' AND x.is_incoming) >= 256 THEN
+            RETURN 'ignored';  -- a flood
         WHEN hear_friend.kind = 'request' AND f.state IS NULL THEN
             INSERT INTO peer.friend (peer_id, label, state, is_incoming, note) VALUES (hear_friend.peer_id, left(hear_friend.label, 200), 'requested', true, left(hear_friend.note, 500));
             outcome := 'friend-requested';
@@ -113,10 +115,12 @@ $$;
 COMMENT ON FUNCTION peer_internal.may_connect(text) IS
     'By what right a peer may connect: member, inviter, friend, open, or invite (if it presents a good one soon); blocked or refused. peer.config.accept decides for those who share no bundle.';
 
-CREATE OR REPLACE FUNCTION peer_internal.friend_notices() RETURNS TABLE (notice_id bigint, peer_id text, kind text, subject text, note text)
+CREATE OR REPLACE FUNCTION peer_internal.friend_notices() RETURNS TABLE (notice_id bigint, peer_id text, kind text, subject text, note text, label text)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT n.notice_id, n.peer_id, n.kind, n.subject, n.note FROM peer_internal.friend_notice AS n ORDER BY n.notice_id
+    SELECT n.notice_id, n.peer_id, n.kind, n.subject, n.note,
+           CASE n.kind WHEN 'introduce' THEN (SELECT f.label FROM peer.friend AS f WHERE f.peer_id = n.subject) ELSE (SELECT c.label FROM peer.config AS c) END
+      FROM peer_internal.friend_notice AS n ORDER BY n.notice_id LIMIT 100
 $$;
 COMMENT ON FUNCTION peer_internal.friend_notices() IS 'What peers shall be told, in order.';
 

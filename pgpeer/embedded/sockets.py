@@ -64,10 +64,13 @@ def sweep(root: Path, account: Account | None) -> list[Path]:
     owner = account.uid if account is not None else os.geteuid()
     swept = []
     for directory in root.glob(_PREFIX + "?" * 16):
-        status = directory.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner:
+        try:
+            status = directory.lstat()
+            entries = list(directory.iterdir()) if stat.S_ISDIR(status.st_mode) else []
+        except (FileNotFoundError, PermissionError):  # swept by another process meanwhile, or somebody else's
             continue
-        entries = list(directory.iterdir())
+        if status.st_uid != owner:
+            continue
         locks = [entry for entry in entries if entry.name.endswith(".lock")]
         ours = all(entry.name.startswith(".s.PGSQL.") for entry in entries)
         if locks and ours and not any(_is_alive(lock) for lock in locks):

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from .describing import create, describe, difference, refused, token
@@ -380,6 +380,7 @@ def test_no_order_of_allowed_tokens_does_harm(db: psycopg.Connection, city: dict
 
     @settings(max_examples=150)
     @given(st.lists(st.sampled_from(allowed), min_size=1, max_size=8))
+    @example([token("keyword", "NULL")])
     def harmless(tokens: list[dict[str, Any]]) -> None:
         made.append(attempt(db, changed(city, ("columns", 2, "default"), tokens)) is not None)
 

@@ -296,9 +296,9 @@ BEGIN
                 RETURN NEXT;
                 CONTINUE;
             END IF;
-            IF enforced AND peer_internal.refusal_of(c, vouched) IS NOT NULL THEN
+            detail := CASE WHEN enforced THEN peer_internal.refusal_of(c, vouched) END;
+            IF detail IS NOT NULL THEN
                 outcome := 'held';
-                detail := peer_internal.refusal_of(c, vouched);
                 PERFORM peer_internal.hold(c.commit_no, 'not_a_writer', detail, 'infinity');
                 RETURN NEXT;
                 CONTINUE;

@@ -9,6 +9,7 @@ import pytest
 from merge.replica import Relation
 from merge.world import NOTE, UNIQUE_DDL, World, merge_until, merge_when_possible
 
+from .open_merge import begin_merge, end_merge
 from .sessions import PATIENCE, Sessions
 
 MakeWorld = Callable[..., World]
@@ -129,13 +130,10 @@ def test_a_child_written_beside_the_merge_that_deletes_its_parent_is_no_orphan(
         for envelope in late:
             merge_until(bob, envelope)
     else:
-        alice.execute("SELECT peer_internal.lock_bundle(%s)", alice.bundle_id)
-        alice.execute("BEGIN")
-        alice.execute("SELECT * FROM peer_internal.merge_next(%s, 1)", alice.bundle_id)
+        begin_merge(alice)
         writing = user.start(statement)
         sessions.until_waiting(user, alice)
-        alice.execute("COMMIT")
-        alice.execute("SELECT peer_internal.unlock_bundle(%s)", alice.bundle_id)
+        end_merge(alice)
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             writing.result(PATIENCE)
         assert set(alice.rows(FAMILY[1])) == {"1"}
@@ -163,13 +161,10 @@ def test_a_parent_deleted_beside_the_merge_that_brings_a_child_leaves_no_orphan(
         alice.commit()
         merge_until(alice, birth)
     else:
-        alice.execute("SELECT peer_internal.lock_bundle(%s)", alice.bundle_id)
-        alice.execute("BEGIN")
-        alice.execute("SELECT * FROM peer_internal.merge_next(%s, 1)", alice.bundle_id)
+        begin_merge(alice)
         deleting = user.start(statement)
         sessions.until_waiting(user, alice)
-        alice.execute("COMMIT")
-        alice.execute("SELECT peer_internal.unlock_bundle(%s)", alice.bundle_id)
+        end_merge(alice)
         deleting.result(PATIENCE)
         assert set(alice.rows(FAMILY[1])) == {"1"}, "the cascade took the child that the merge had brought"
     orphans = "SELECT count(*) FROM public.child AS c WHERE NOT EXISTS (SELECT FROM public.parent AS p WHERE p.id = c.parent)"

@@ -9,6 +9,7 @@ import pytest
 from merge.replica import Replica
 from merge.world import NOTE, ONE_NOTE, World, merge_when_possible
 
+from .open_merge import begin_merge, end_merge
 from .sessions import PATIENCE, Sessions
 
 MakeWorld = Callable[..., World]
@@ -46,21 +47,6 @@ CONFLICTS = {
     ("insert", "upsert"): 2,
     ("insert", "key change onto"): 2,
 }
-
-
-def begin_merge(replica: Replica) -> None:
-    """Merge in a transaction that stays open."""
-    replica.execute("SELECT peer_internal.lock_bundle(%s)", replica.bundle_id)
-    replica.execute("BEGIN")
-    ((_, outcome, detail),) = replica.execute(
-        "SELECT * FROM peer_internal.merge_next(%s, 1)", replica.bundle_id
-    )
-    assert outcome == "merged", detail
-
-
-def end_merge(replica: Replica) -> None:
-    replica.execute("COMMIT")
-    replica.execute("SELECT peer_internal.unlock_bundle(%s)", replica.bundle_id)
 
 
 @pytest.mark.parametrize(("incoming", "local"), PAIRS)

@@ -13,6 +13,7 @@ from fixtures.databases import Databases
 from merge.replica import Replica
 from merge.world import NOTE, NOTE_DDL, World, merge_when_possible
 
+from .open_merge import begin_merge, end_merge
 from .sessions import PATIENCE, Session, Sessions
 
 MakeWorld = Callable[..., World]
@@ -128,9 +129,7 @@ def test_a_user_who_waits_for_a_row_of_a_merge_goes_on_when_it_ends(
     alice, bob = w.replicas
     alice.receive([w.commit(bob, "UPDATE public.note SET title = 'bob' WHERE id < 4")])
     waiting, free = sessions.open(alice), sessions.open(alice)
-    alice.execute("SELECT peer_internal.lock_bundle(%s)", alice.bundle_id)
-    alice.execute("BEGIN")
-    alice.execute("SELECT * FROM peer_internal.merge_next(%s, 1)", alice.bundle_id)
+    begin_merge(alice)
     writing = waiting.start("UPDATE public.note SET body = 'waited' WHERE id = 2")
     sessions.until_waiting(waiting, alice)
     free.run(
@@ -139,8 +138,7 @@ def test_a_user_who_waits_for_a_row_of_a_merge_goes_on_when_it_ends(
         "DELETE FROM public.note WHERE id = 4",
     )
     assert not writing.done()
-    alice.execute("COMMIT")
-    alice.execute("SELECT peer_internal.unlock_bundle(%s)", alice.bundle_id)
+    end_merge(alice)
     writing.result(PATIENCE)
     w.exchange()
     assert bob.rows(NOTE)["2"] == {"title": "bob", "body": "waited"}

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-deep test-faults test-soak test-sim test-nat test-hub-load fuzz demo bench docs clean
+.PHONY: help install check test test-deep test-faults test-soak test-large test-sim test-nat test-hub-load fuzz demo bench docs clean
 
 help:            ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,7 +35,10 @@ test-faults: $(STAMP) ## kill workers, PostgreSQL and the hub a thousand times, 
 	PGPEER_FAULT_KILLS=1000 $(BIN)/python -m pytest -q --timeout 0 tests/faults
 
 test-soak: $(STAMP) ## half an hour at 500 transactions a second on both sides: nothing but history grows
-	PGPEER_SOAK_SECONDS=$${PGPEER_SOAK_SECONDS:-1800} PGPEER_SOAK_RATE=$${PGPEER_SOAK_RATE:-500} $(BIN)/python -m pytest -q -s --timeout 0 tests/soak
+	PGPEER_SOAK_SECONDS=$${PGPEER_SOAK_SECONDS:-1800} PGPEER_SOAK_RATE=$${PGPEER_SOAK_RATE:-500} $(BIN)/python -m pytest -q -s --timeout 0 tests/soak/test_soak.py
+
+test-large: $(STAMP) ## one transaction of ten million rows, with bounded memory (an hour)
+	PGPEER_LARGE_ROWS=$${PGPEER_LARGE_ROWS:-10000000} $(BIN)/python -m pytest -q -s --timeout 0 tests/soak/test_large_transaction.py
 
 test-sim: $(STAMP) ## peers in virtual time under faults, 10,000 seeds; a failing one becomes a file
 	PGPEER_SIMULATOR_SEEDS=10000 $(BIN)/python -m pytest -q --timeout 0 tests/simulator

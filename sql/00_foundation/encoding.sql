@@ -79,10 +79,8 @@ COMMENT ON FUNCTION peer_internal.unescape_field(text) IS 'The value of a COPY t
 CREATE OR REPLACE FUNCTION peer_internal.section_lines(data text) RETURNS text[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- the leading newline keeps a single empty line (the key '') apart from no line at all; the first element is dropped
-    SELECT (string_to_array(E'\n' || rtrim_one, E'\n'))[2:]
-      FROM (SELECT left(data, -1)) AS terminated(rtrim_one)
-     WHERE data <> ''
+    -- by the array, not by left(): characters are counted from the start, and a section is long
+    SELECT CASE WHEN data <> '' THEN trim_array(string_to_array(data, E'\n'), 1) END
 $$;
 COMMENT ON FUNCTION peer_internal.section_lines(text) IS 'The lines of a section, each of which ends in a newline.';
 

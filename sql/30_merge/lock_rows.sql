@@ -14,6 +14,8 @@ COMMENT ON FUNCTION peer_internal.lock_statement(uuid, text, text) IS 'SQL text 
 
 CREATE OR REPLACE FUNCTION peer_internal.lock_rows(relation_id uuid, lines text[], strength text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET row_security = off
+-- the key is indexed: each chunk of a large commit would read the whole table anew to join it
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     locked text[];
@@ -44,6 +46,7 @@ COMMENT ON FUNCTION peer_internal.bound_waiting(timestamptz) IS 'Sets lock_timeo
 
 CREATE OR REPLACE FUNCTION peer_internal.lock_rows_until(relation_id uuid, lines text[], strength text, deadline timestamptz) RETURNS text[]
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET row_security = off
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     target regclass;

@@ -93,38 +93,42 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean, boolean) IS 'One attempt at merging a commit. locked: relation id → lines whose rows are locked; is_prepared: they are, but not listed.';
+COMMENT ON FUNCTION peer_internal.apply_commit(bigint, jsonb, boolean, boolean) IS 'One attempt at merging a commit. locked: what peer_internal.lock_disputed returned; is_prepared: the rows are locked, but nothing is listed.';
 
-CREATE OR REPLACE FUNCTION peer_internal.has_rivals(commit_no bigint) RETURNS boolean
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT peer_internal.commits_beyond(c.bundle_id, peer_internal.merged_ancestry(
-               ARRAY(SELECT p.commit_no FROM peer_internal.commit AS p WHERE p.digest = ANY (c.parents)))) <> '{}'
-        OR EXISTS (SELECT FROM peer_internal.section AS s WHERE s.commit_no = c.commit_no AND s.unseen <> '{}')
-      FROM peer_internal.commit AS c WHERE c.commit_no = has_rivals.commit_no
-$$;
-COMMENT ON FUNCTION peer_internal.has_rivals(bigint) IS 'Whether there are merged commits that a commit, not merged yet, has not seen.';
-
-CREATE OR REPLACE FUNCTION peer_internal.lock_targets(commit_no bigint, wants_lines boolean, deadline timestamptz) RETURNS jsonb
+CREATE OR REPLACE FUNCTION peer_internal.lock_targets(commit_no bigint, deadline timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     part record;
-    lines text[];
-    locked jsonb := '{}';
 BEGIN
     FOR part IN SELECT s.relation_id, s.op, s.data FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
                  WHERE s.commit_no = lock_targets.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id, s.section_no LOOP
-        lines := peer_internal.lock_rows_until(part.relation_id, peer_internal.section_lines(part.data),
-                                               CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END, deadline);
-        IF wants_lines THEN
-            locked := jsonb_set(locked, ARRAY[part.relation_id::text], coalesce(locked -> part.relation_id::text, '[]') || to_jsonb(lines));
-        END IF;
+        PERFORM peer_internal.lock_rows_until(part.relation_id, peer_internal.section_lines(part.data),
+                                              CASE part.op WHEN 'DELETE' THEN 'delete' ELSE 'update' END, deadline);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.lock_targets(bigint, timestamptz) IS 'Locks the rows that a commit writes and that exist.';
+
+CREATE OR REPLACE FUNCTION peer_internal.lock_disputed(commit_no bigint, rivals bigint[], deadline timestamptz) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+    keys text[];
+    locked jsonb := '{}';
+BEGIN
+    FOR part IN SELECT DISTINCT s.relation_id FROM peer_internal.section AS s JOIN peer_internal.relation AS r USING (relation_id)
+                 WHERE s.commit_no = lock_disputed.commit_no AND s.op <> 'SCHEMA' AND r.is_tracked ORDER BY s.relation_id LOOP
+        keys := peer_internal.disputed_keys(lock_disputed.commit_no, part.relation_id, lock_disputed.rivals);
+        CONTINUE WHEN keys = '{}';
+        locked := jsonb_set(locked, ARRAY[part.relation_id::text], to_jsonb(peer_internal.lock_rows_until(part.relation_id, keys, 'update', deadline)));
     END LOOP;
     RETURN locked;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.lock_targets(bigint, boolean, timestamptz) IS 'Locks the rows that a commit writes and that exist. Returns relation id → their lines, if wanted: they are only needed where keys are contested.';
+COMMENT ON FUNCTION peer_internal.lock_disputed(bigint, bigint[], timestamptz) IS
+    'Of the rows that peer_internal.lock_targets locked, those that others changed too, also without a commit: relation id → keys. A large commit has few of them, and only they are asked for.';
 
 CREATE OR REPLACE FUNCTION peer_internal.merge_commit(commit_no bigint, deadline timestamptz, is_prepared boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -134,7 +138,8 @@ DECLARE
     bundle record;
     part record;
     locked jsonb := '{}';
-    may_contest boolean;
+    rivals bigint[];
+    has_journal boolean;
     is_parked boolean := false;
     attempt int := 0;
 BEGIN
@@ -155,13 +160,13 @@ BEGIN
         -- merge rule 7: lock the rows that exist, then seal what was written here (rule 11), then compare and write
         -- prepared: both was done for the whole batch, and only a contested key sends the merge round this loop again
         IF attempt > 1 OR NOT is_prepared THEN
-            may_contest := bundle.commit_mode = 'manual' OR peer_internal.has_rivals(merge_commit.commit_no);
-            locked := peer_internal.lock_targets(merge_commit.commit_no, may_contest, deadline);
+            rivals := peer_internal.rivals_to_be(merge_commit.commit_no);
+            PERFORM peer_internal.lock_targets(merge_commit.commit_no, deadline);
+            -- only now: what is written to locked rows is committed, and in the journal
+            has_journal := peer_internal.journal_numbers(bundle.bundle_id) <> '{}';
+            locked := CASE WHEN rivals <> '{}' OR has_journal THEN peer_internal.lock_disputed(merge_commit.commit_no, rivals, deadline) ELSE '{}' END;
             PERFORM peer_internal.bound_waiting(deadline);
-            IF bundle.commit_mode = 'auto' AND peer_internal.journal_numbers(bundle.bundle_id) <> '{}' THEN
-                IF NOT may_contest THEN
-                    locked := peer_internal.lock_targets(merge_commit.commit_no, true, deadline);
-                END IF;
+            IF bundle.commit_mode = 'auto' AND has_journal THEN
                 PERFORM peer_internal.seal_bundle(bundle.bundle_id);
             END IF;
         END IF;
@@ -234,7 +239,7 @@ BEGIN
     -- merge rules 7 and 11 for a batch: lock the rows of all of its commits, seal once, then merge one after another
     FOREACH n IN ARRAY commit_nos LOOP
         BEGIN
-            PERFORM peer_internal.lock_targets(n, false, deadline);
+            PERFORM peer_internal.lock_targets(n, deadline);
             prepared := prepared || n;
         EXCEPTION WHEN data_exception OR syntax_error_or_access_rule_violation THEN
             CONTINUE;  -- lines that are no rows: its own merge will say so

@@ -1,16 +1,17 @@
 -- The part of a commit that concerns one relation. Keys that no concurrent commit touched are applied blind; the others
 -- take the state that the set of commits gives them.
 
-CREATE OR REPLACE FUNCTION peer_internal.incoming_keys(commit_no bigint, relation_id uuid) RETURNS text[]
+CREATE OR REPLACE FUNCTION peer_internal.incoming_keys(commit_no bigint, relation_id uuid) RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(array_agg(DISTINCT peer_internal.key_text(l.line, r.key_count)), '{}')
+    -- rows, not an array: those of a large commit go to a file where they do not fit into work_mem
+    SELECT peer_internal.key_text(l.line, r.key_count)
       FROM peer_internal.section AS s
       JOIN peer_internal.relation AS r ON r.relation_id = s.relation_id
      CROSS JOIN LATERAL unnest(peer_internal.section_lines(s.data)) AS l(line)
      WHERE s.commit_no = incoming_keys.commit_no AND s.relation_id = incoming_keys.relation_id AND s.op <> 'SCHEMA'
 $$;
-COMMENT ON FUNCTION peer_internal.incoming_keys(bigint, uuid) IS 'The keys that a commit writes.';
+COMMENT ON FUNCTION peer_internal.incoming_keys(bigint, uuid) IS 'The keys that a commit writes; one that it writes in several sections comes as often.';
 
 CREATE OR REPLACE FUNCTION peer_internal.commits_beyond(bundle_id uuid, ancestry bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -63,11 +64,46 @@ AS $$
        AND EXISTS (SELECT FROM peer_internal.section AS mine
                     WHERE mine.commit_no = contested_keys.commit_no AND mine.relation_id = s.relation_id
                       AND mine.first_key <= s.last_key AND mine.last_key >= s.first_key)
-       AND w.key_text IN (SELECT unnest(peer_internal.incoming_keys(contested_keys.commit_no, contested_keys.relation_id)))
+       AND w.key_text IN (SELECT i.key FROM peer_internal.incoming_keys(contested_keys.commit_no, contested_keys.relation_id) AS i(key))
 $$;
 COMMENT ON FUNCTION peer_internal.contested_keys(bigint, uuid, bigint[]) IS 'The keys that a commit and one of its rivals both write.';
 
-CREATE OR REPLACE FUNCTION peer_internal.merge_relation(commit_no bigint, relation_id uuid, rivals bigint[], locked text[], is_parked boolean, is_prepared boolean) RETURNS text[]
+CREATE OR REPLACE FUNCTION peer_internal.rivals_to_be(commit_no bigint) RETURNS bigint[]
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT peer_internal.commits_beyond(c.bundle_id, peer_internal.merged_ancestry(
+               ARRAY(SELECT p.commit_no FROM peer_internal.commit AS p WHERE p.digest = ANY (c.parents))))
+        || ARRAY(SELECT d.commit_no FROM peer_internal.section AS s CROSS JOIN LATERAL unnest(s.unseen) AS u(digest)
+                   JOIN peer_internal.commit AS d ON d.digest = u.digest AND d.state = 'merged'
+                  WHERE s.commit_no = c.commit_no AND s.unseen <> '{}')
+      FROM peer_internal.commit AS c WHERE c.commit_no = rivals_to_be.commit_no
+$$;
+COMMENT ON FUNCTION peer_internal.rivals_to_be(bigint) IS 'The merged commits that a commit, not merged yet, has not seen.';
+
+CREATE OR REPLACE FUNCTION peer_internal.disputed_keys(commit_no bigint, relation_id uuid, rivals bigint[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
+SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
+AS $$
+DECLARE
+    r peer_internal.relation;
+    uncommitted text[];
+BEGIN
+    SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = disputed_keys.relation_id;
+    EXECUTE format('SELECT coalesce(array_agg(DISTINCT w.key), ''{}'') FROM (SELECT %s AS key FROM peer_internal.journal_%s AS j, unnest(j.keys) AS k(%s)) AS w
+                     WHERE w.key IN (SELECT i.key FROM peer_internal.incoming_keys($1, $2) AS i(key))',
+                   peer_internal.key_text_expression(r.relation_id, 'k.k%2$s'), r.relation_number, peer_internal.key_list(r.relation_id, 'k%2$s', ', '))
+       INTO uncommitted USING disputed_keys.commit_no, disputed_keys.relation_id;
+    IF disputed_keys.rivals <> '{}' THEN
+        uncommitted := uncommitted || peer_internal.contested_keys(disputed_keys.commit_no, disputed_keys.relation_id, disputed_keys.rivals);
+    END IF;
+    RETURN uncommitted;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.disputed_keys(bigint, uuid, bigint[]) IS 'The keys that a commit writes and that a rival of it wrote, or that somebody here changed and has not committed.';
+
+CREATE OR REPLACE FUNCTION peer_internal.merge_relation(commit_no bigint, relation_id uuid, rivals bigint[], locked_keys text[], is_parked boolean, is_prepared boolean) RETURNS text[]
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
@@ -77,7 +113,6 @@ DECLARE
     parked regclass;
     columns_sql text;
     part record;
-    locked_keys text[];
 BEGIN
     SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = merge_relation.relation_id;
     IF rivals <> '{}' THEN
@@ -89,9 +124,8 @@ BEGIN
     END IF;
     IF (SELECT b.commit_mode FROM peer_internal.bundle AS b WHERE b.bundle_id = r.bundle_id) = 'manual' THEN
         SELECT contested || coalesce(array_agg(d.key_text), '{}') INTO computed FROM peer_internal.dirty_rows(merge_relation.relation_id) AS d
-         WHERE d.key_text = ANY (peer_internal.incoming_keys(merge_relation.commit_no, merge_relation.relation_id));
+         WHERE d.key_text IN (SELECT i.key FROM peer_internal.incoming_keys(merge_relation.commit_no, merge_relation.relation_id) AS i(key));
     END IF;
-    SELECT coalesce(array_agg(peer_internal.key_text(l.line, r.key_count)), '{}') INTO locked_keys FROM unnest(locked) AS l(line);
     IF is_parked THEN
         -- merge rule 20: rows that swap unique values leave the table, change, and come back together
         EXECUTE format('CREATE TEMP TABLE %I ON COMMIT DROP AS SELECT * FROM %s WITH NO DATA', 'pgpeer parked ' || r.relation_number, r.relation);
@@ -136,4 +170,4 @@ BEGIN
     RETURN contested;
 END
 $$;
-COMMENT ON FUNCTION peer_internal.merge_relation(bigint, uuid, bigint[], text[], boolean, boolean) IS 'Applies the sections of a commit (already marked as merged) to one table. locked: the lines whose rows the caller has locked; is_prepared: it has locked all, but does not list them. Returns the contested keys.';
+COMMENT ON FUNCTION peer_internal.merge_relation(bigint, uuid, bigint[], text[], boolean, boolean) IS 'Applies the sections of a commit (already marked as merged) to one table. locked_keys: those of the keys that others changed too whose rows the caller has locked, it has locked all others that exist; is_prepared: it has locked all, but lists none. Returns the contested keys.';

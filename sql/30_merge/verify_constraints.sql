@@ -68,6 +68,8 @@ COMMENT ON FUNCTION peer_internal.reference_condition(pg_catalog.pg_constraint, 
 
 CREATE OR REPLACE FUNCTION peer_internal.verify_written(relation_id uuid, lines text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET row_security = off
+-- every side is found by an index: that of the key, of what a foreign key references, of the constraint
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     target regclass;

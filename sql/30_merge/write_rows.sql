@@ -31,6 +31,8 @@ CREATE OR REPLACE FUNCTION peer_internal.replace_rows(relation_id uuid, target r
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET array_nulls = on
 SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
+-- as in peer_internal.lock_rows: the rows are found by their keys
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     everything uuid[] := peer_internal.all_columns(replace_rows.relation_id);
@@ -54,6 +56,8 @@ CREATE OR REPLACE FUNCTION peer_internal.write_rows(relation_id uuid, target reg
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET array_nulls = on
 SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
+-- as in peer_internal.lock_rows: the rows are found by their keys
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
     statement text;

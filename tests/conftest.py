@@ -1,7 +1,7 @@
 """Fixtures of every test. Servers start when the first test asks for one.
 
-`PGPEER_TEST_PG` (18 or 15) chooses the server of tests that do not name one, `PGPEER_TEST_DIR` where servers
-keep their data, `HYPOTHESIS_PROFILE` (default or deep) how many examples random tests try.
+`PGPEER_TEST_PG` and others choose the servers (tests/fixtures/versions.py), `PGPEER_TEST_DIR` where they keep
+their data, `HYPOTHESIS_PROFILE` (default or deep) how many examples random tests try.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fixtures.databases import Database, Databases
+from fixtures.versions import DEFAULT, EMBEDDED
 from hypothesis import HealthCheck, settings
 
 from pgpeer.embedded import Cluster
@@ -26,7 +27,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """Makes servers and databases, for fixtures and for tests that need many."""
-    made = Databases(os.environ.get("PGPEER_TEST_PG", "18"))
+    made = Databases(DEFAULT)
     yield made
     made.stop()
 
@@ -34,13 +35,7 @@ def databases() -> Iterator[Databases]:
 @pytest.fixture(scope="session")
 def pg18(databases: Databases) -> Cluster:
     """The embedded server."""
-    return databases.cluster("18")
-
-
-@pytest.fixture(scope="session")
-def pg15(databases: Databases) -> Cluster:
-    """The system's PostgreSQL 15; tests are skipped where it is not installed."""
-    return databases.cluster("15")
+    return databases.cluster(EMBEDDED)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def system_bindirs() -> dict[int, Path]:
     for pattern in _SYSTEM_PATTERNS:
         for directory in Path("/").glob(pattern):
             if (directory / "postgres").exists() and (directory / "initdb").exists():
-                found[_version(directory)] = directory
+                found[installation_version(directory)] = directory
     return found
 
 
@@ -89,7 +89,7 @@ def runnable_binaries(directory: Path, account: Account | None, cache_directory:
         EmbeddedError: a program is missing or does not run.
     """
     if account is None or account.can("x", _checked(directory) / "postgres"):
-        return Binaries(directory, _version(directory))
+        return Binaries(directory, installation_version(directory))
     installation, package = directory.parent, directory.parent.parent
     status = (directory / "postgres").stat()
     copy = cache_directory / f"{package.name}-{status.st_size}-{status.st_mtime_ns}"
@@ -102,7 +102,7 @@ def runnable_binaries(directory: Path, account: Account | None, cache_directory:
             f"The account {account.name} can run the programs neither in {directory} nor in {result}.",
             remedy="Set PGPEER_CACHE_DIRECTORY to a folder whose parents everybody may enter.",
         )
-    return Binaries(result, _version(result))
+    return Binaries(result, installation_version(result))
 
 
 def _copy_installation(installation: Path, package: Path, copy: Path) -> None:
@@ -137,7 +137,12 @@ def _checked(directory: Path) -> Path:
     return directory
 
 
-def _version(directory: Path) -> int:
+def installation_version(directory: Path) -> int:
+    """The major version of the PostgreSQL programs in a folder, for example 18.
+
+    Raises:
+        EmbeddedError: there is no `postgres` that runs.
+    """
     try:
         text = subprocess.run(
             [directory / "postgres", "--version"], check=True, capture_output=True, text=True, timeout=30

@@ -31,6 +31,10 @@ from pgpeer.worker.succession import Answering, Standby, release_files
 LOOK_SECONDS: Final = 10.0
 """How often the worker looks for what nobody tells it."""
 
+LOOK_FOR_PREPARED_SECONDS: Final = 1.0
+"""The same where transactions can be prepared: PostgreSQL refuses PREPARE TRANSACTION after NOTIFY, so nobody
+tells the worker of what was written."""
+
 STOP_SECONDS: Final = 3.0
 """How long a running seal or merge may take after the worker was told to stop; then it is rolled back."""
 
@@ -147,8 +151,9 @@ class Caretaker:
             waiting = [answering] + [
                 loop.create_task(one)
                 for one in (
-                    linker.hubs.run(),
+                    linker.run(),
                     office.reporter.run(),
+                    office.diagnostics.run(),
                     office.postman.run(),
                     self._look(office),
                     *(self._watch(lost) for lost in (office.lost, *(one.lost for one in opened))),
@@ -246,9 +251,11 @@ class Caretaker:
         """Look every few seconds, and at once when the configuration was changed."""
         clock = asyncio.get_running_loop().time
         joins = JoinWatch(office)
+        setting = await office.connections.desk.value("SELECT current_setting('max_prepared_transactions')")
+        longest = LOOK_SECONDS if setting == "0" else LOOK_FOR_PREPARED_SECONDS
         while True:
             await joins.look(clock(), unix_time())
-            pause = LOOK_SECONDS / 4 if office.view.joins else LOOK_SECONDS
+            pause = min(longest, LOOK_SECONDS / 4) if office.view.joins else longest
             try:
                 async with asyncio.timeout(pause):
                     await office.changed.wait()

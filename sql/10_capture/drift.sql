@@ -16,12 +16,13 @@ $$;
 COMMENT ON FUNCTION peer_internal.uncaptured_parts(uuid) IS 'Capture triggers of a tracked table and its partitions that are missing or do not fire.';
 
 CREATE OR REPLACE FUNCTION peer_internal.capture_gaps() RETURNS TABLE (kind text, bundle text, relation regclass, detail text, remedy text)
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r record;
     owner text := (SELECT n.nspowner::regrole::text FROM pg_namespace AS n WHERE n.nspname = 'peer_internal');
     may_merge boolean := true;
+    is_old boolean := current_setting('server_version_num')::int < 150000;
 BEGIN
     FOR r IN SELECT x.relation_id, x.relation AS own, x.schema_name, x.table_name, b.name AS bundle_name, c.oid IS NOT NULL AS is_there, c.relkind
                FROM peer_internal.relation AS x JOIN peer_internal.bundle AS b USING (bundle_id) LEFT JOIN pg_class AS c ON c.oid = x.relation
@@ -31,10 +32,28 @@ BEGIN
                 format('If that was meant: SELECT peer.untrack(%s::regclass);', r.own::oid);
             CONTINUE;
         END IF;
+        RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own, format('Changes of %s are not captured, and those of others are not merged into it: %s.', r.own, d.reason),
+            CASE WHEN peer_internal.shape_difference(x, true) IS NULL
+                 THEN format('SELECT peer.recapture(%L); makes the rows count for all members as they are here; where a type has another length or scale now, change it alike at every member, and do so at each.', r.own)
+                 ELSE format('Make it as it was (ALTER TABLE %s …): what was written meanwhile is taken up then. Or: SELECT peer.untrack(%L);', r.own, r.own) END
+          FROM peer_internal.relation AS x CROSS JOIN LATERAL peer_internal.shape_difference(x, false) AS d(reason)
+         WHERE x.relation_id = r.relation_id AND d.reason IS NOT NULL;
+        RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own,
+            format('The bundle does not have %s %s of %s: the values stay here.', CASE count(*) WHEN 1 THEN 'the column' ELSE 'the columns' END,
+                   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), r.own),
+            'Nothing is to be done if that is meant. A bundle that shall have it: untrack the table and track it in another one.'
+          FROM pg_attribute AS a
+         WHERE a.attrelid = r.own AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+           AND a.attname NOT IN (SELECT s.own_name FROM peer_internal.relation AS x CROSS JOIN LATERAL peer_internal.shape_columns(x, true) AS s
+                                  WHERE x.relation_id = r.relation_id AND s.own_name IS NOT NULL)
+        HAVING count(*) > 0;
+        RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own, format('%s has become UNLOGGED: a crash of the server would empty it here, and here only.', r.own),
+            format('ALTER TABLE %s SET LOGGED;', r.own)
+          FROM pg_class AS c WHERE c.oid = r.own AND c.relpersistence = 'u';
         RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own,
             format('Changes of %s are not captured: its trigger for %s %s.', u.part, upper(string_agg(u.event, ', ' ORDER BY u.event)),
                    CASE WHEN bool_and(u.is_disabled) THEN 'is disabled' ELSE 'is missing' END),
-            format('SELECT peer_internal.recapture(%L); It takes up what was changed meanwhile.', r.own)
+            format('SELECT peer.recapture(%L); It takes up what was changed meanwhile.', r.own)
           FROM peer_internal.uncaptured_parts(r.relation_id) AS u GROUP BY u.part;
         RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own,
             CASE WHEN i.inhrelid <> r.own THEN format('%s inherits from %s: its rows are read as rows of %s, and changes of them are not captured.', i.inhrelid::regclass, r.own, r.own)
@@ -44,14 +63,21 @@ BEGIN
                  ELSE format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
           FROM pg_inherits AS i WHERE i.inhrelid = r.own OR (i.inhparent = r.own AND r.relkind = 'r');
     END LOOP;
-    -- before version 15 nobody can tell without trying; commits that are held for it say so
-    IF current_setting('server_version_num')::int >= 150000 THEN
+    IF NOT is_old THEN
         EXECUTE 'SELECT has_parameter_privilege($1::regrole, ''session_replication_role'', ''SET'')' INTO may_merge USING owner;
+    ELSIF quote_ident(CURRENT_USER) = owner THEN
+        -- before version 15 nobody can tell without trying: providers have rules of their own
+        BEGIN
+            PERFORM set_config('session_replication_role', current_setting('session_replication_role'), true);
+        EXCEPTION WHEN insufficient_privilege THEN
+            may_merge := false;
+        END;
     END IF;
     IF NOT may_merge THEN
         RETURN QUERY SELECT 'missing_right', NULL::text, NULL::regclass,
             format('The role %s may not set session_replication_role: commits of other peers are not merged. Capture, commits and sending go on.', owner),
-            format('GRANT SET ON PARAMETER session_replication_role TO %s;', owner);
+            format(CASE WHEN is_old THEN 'ALTER ROLE %s SUPERUSER; or what the provider offers instead. From version 15 on: GRANT SET ON PARAMETER session_replication_role TO %s;'
+                        ELSE 'GRANT SET ON PARAMETER session_replication_role TO %s;' END, owner, owner);
     END IF;
 END
 $$;
@@ -62,6 +88,7 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, p
 AS $$
 DECLARE
     r peer_internal.relation;
+    difference text;
 BEGIN
     SELECT x.* INTO r FROM peer_internal.relation AS x WHERE x.relation = recapture.relation AND x.is_tracked;
     IF NOT FOUND THEN
@@ -69,8 +96,16 @@ BEGIN
     END IF;
     PERFORM peer_internal.enter_bundle(r.bundle_id);
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    difference := peer_internal.shape_difference(r, true);
+    IF difference IS NOT NULL THEN
+        RAISE EXCEPTION 'table % is no longer the one of the bundle', relation USING ERRCODE = 'PGT17', DETAIL = upper(left(difference, 1)) || substr(difference, 2) || '.',
+            HINT = 'Make it as it was (ALTER TABLE), or SELECT peer.untrack(…) it.';
+    END IF;
+    PERFORM peer_internal.adopt_shape(r, true);
+    SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = r.relation_id;
     PERFORM peer_internal.attach_triggers(r, m.part) FROM peer_internal.table_parts(relation) AS m(part);
     PERFORM peer_internal.compare_with_head(r, NULL);
+    DELETE FROM peer_internal.missed_write AS m WHERE m.relation_id = r.relation_id;
     IF peer_internal.is_partitioned(relation) THEN
         DELETE FROM peer_internal.relation_part AS p WHERE p.relation_id = r.relation_id;
         INSERT INTO peer_internal.relation_part (relation_id, part) SELECT r.relation_id, m.part FROM peer_internal.table_parts(relation) AS m(part);

@@ -96,10 +96,6 @@ DECLARE
     r peer_internal.relation;
     journal text;
     key_type text;
-    guard text;
-    wake text;
-    event text;
-    function_name text;
 BEGIN
     SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = install_triggers.relation_id;
     journal := format('peer_internal.%I', 'journal_' || r.relation_number);
@@ -114,7 +110,26 @@ BEGIN
     EXECUTE format('CREATE TABLE %s (op "char" NOT NULL, mask bit(%s) NOT NULL, keys %s[] NOT NULL)', journal, r.mask_bits, key_type);
     EXECUTE format('ALTER TABLE %s ALTER COLUMN keys SET STORAGE EXTERNAL', journal);
     EXECUTE format('COMMENT ON TABLE %s IS %L', journal, 'Uncommitted changes of ' || r.relation::text || ': one row per statement and changed-column mask.');
+    PERFORM peer_internal.adopt_shape(r, false);
+    PERFORM peer_internal.attach_triggers(r, m.part) FROM peer_internal.table_parts(r.relation) AS m(part);
+    IF peer_internal.is_partitioned(r.relation) THEN
+        INSERT INTO peer_internal.relation_part (relation_id, part)
+        SELECT r.relation_id, m.part FROM peer_internal.table_parts(r.relation) AS m(part) ON CONFLICT DO NOTHING;
+    END IF;
+END
+$install$;
+COMMENT ON FUNCTION peer_internal.install_triggers(uuid) IS 'Creates the journal, the trigger functions and the triggers of a tracked relation and its partitions. Takes SHARE ROW EXCLUSIVE on them.';
 
+CREATE OR REPLACE FUNCTION peer_internal.write_capture_functions(r peer_internal.relation) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $write$
+DECLARE
+    wake text;
+    guard text;
+    event text;
+    function_name text;
+    body text;
+BEGIN
     -- A transaction that has notified cannot be prepared. Where two-phase commit is allowed at all, the worker has to look by itself.
     SELECT CASE b.commit_mode WHEN 'auto' THEN
         E'\n    IF pg_catalog.current_setting(''max_prepared_transactions'') = ''0'' AND NOT (SELECT w.awake FROM peer_internal.worker AS w) THEN\n        PERFORM pg_catalog.pg_notify(''pgpeer_journal'', '''');\n    END IF;'
@@ -124,21 +139,18 @@ BEGIN
         THEN format(E'IF NOT peer_internal.is_part(TG_RELID, %s) THEN\n        RETURN NULL;\n    END IF;\n    ', r.relation_number) ELSE '' END;
     FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
         function_name := format('peer_internal.%I', 'capture_' || event || '_' || r.relation_number);
+        body := CASE WHEN r.suspended IS NULL THEN peer_internal.fit_check(r, event) || guard || peer_internal.capture_body(r, event) || wake
+                     ELSE guard || format('PERFORM peer_internal.miss_write(%L);', r.relation_id) END;
         -- SECURITY DEFINER: whoever may write the table need not know the journal
         EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER '
                        'SET search_path = pg_catalog, pg_temp SET row_security = off AS %L',
-                       function_name, format(E'\nBEGIN\n    %s%s%s\n    RETURN NULL;\nEND\n', guard, peer_internal.capture_body(r, event), wake));
+                       function_name, format(E'\nBEGIN\n    %s\n    RETURN NULL;\nEND\n', body));
         EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM PUBLIC', function_name);
         EXECUTE format('COMMENT ON FUNCTION %s() IS %L', function_name, format('Captures %s on %s for pgpeer.', upper(event), r.relation));
     END LOOP;
-    PERFORM peer_internal.attach_triggers(r, m.part) FROM peer_internal.table_parts(r.relation) AS m(part);
-    IF peer_internal.is_partitioned(r.relation) THEN
-        INSERT INTO peer_internal.relation_part (relation_id, part)
-        SELECT r.relation_id, m.part FROM peer_internal.table_parts(r.relation) AS m(part) ON CONFLICT DO NOTHING;
-    END IF;
 END
-$install$;
-COMMENT ON FUNCTION peer_internal.install_triggers(uuid) IS 'Creates the journal, the trigger functions and the triggers of a tracked relation and its partitions. Takes SHARE ROW EXCLUSIVE on them.';
+$write$;
+COMMENT ON FUNCTION peer_internal.write_capture_functions(peer_internal.relation) IS 'Creates the trigger functions of a relation, or writes them anew. No lock on the table.';
 
 CREATE OR REPLACE FUNCTION peer_internal.attach_triggers(r peer_internal.relation, part regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning

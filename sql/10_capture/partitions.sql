@@ -45,7 +45,8 @@ BEGIN
         entered AS (
             SELECT e.op::text, e.mask, e.key_text FROM entry AS e WHERE EXISTS (SELECT FROM peer_internal.unseen AS u WHERE u.relation_id = $1 AND u.key_text = e.key_text)
             UNION ALL
-            SELECT c.op, c.mask, c.key_text FROM change AS c WHERE NOT EXISTS (SELECT FROM peer_internal.unseen AS u WHERE u.relation_id = $1 AND u.key_text = c.key_text)),
+            SELECT c.op, c.mask, c.key_text FROM change AS c WHERE c.key_text NOT IN (SELECT e.key_text FROM entry AS e)
+                OR NOT EXISTS (SELECT FROM peer_internal.unseen AS u WHERE u.relation_id = $1 AND u.key_text = c.key_text)),
         chunk AS (SELECT e.op, e.mask, (row_number() OVER (PARTITION BY e.op, e.mask) - 1) / %5$s AS number, peer_internal.split_line(e.key_text) AS f FROM entered AS e)
         INSERT INTO peer_internal.journal_%1$s (op, mask, keys)
         SELECT c.op::"char", c.mask, array_agg(%6$s) FROM chunk AS c GROUP BY c.op, c.mask, c.number
@@ -131,17 +132,23 @@ $$;
 COMMENT ON FUNCTION peer_internal.changed_partitions(uuid) IS 'The relations of a bundle whose partitions came or went since capture was brought in line with them.';
 
 CREATE OR REPLACE FUNCTION peer_internal.has_new_partitions(bundle_id uuid) RETURNS boolean
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM peer_internal.changed_partitions(has_new_partitions.bundle_id))
+BEGIN
+    RETURN EXISTS (SELECT FROM peer_internal.changed_partitions(has_new_partitions.bundle_id))
+        OR EXISTS (SELECT FROM peer_internal.changed_shapes(has_new_partitions.bundle_id));
+END
 $$;
-COMMENT ON FUNCTION peer_internal.has_new_partitions(uuid) IS 'Whether a seal has partitions to follow, although no row may have been journaled.';
+COMMENT ON FUNCTION peer_internal.has_new_partitions(uuid) IS 'Whether a seal has partitions or changed tables to follow, although no row may have been journaled.';
 
 CREATE OR REPLACE FUNCTION peer_internal.follow_partitions(bundle_id uuid) RETURNS void
-LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT peer_internal.follow_relation(r) FROM peer_internal.relation AS r
-     WHERE r.relation_id IN (SELECT peer_internal.changed_partitions(follow_partitions.bundle_id))
+BEGIN
+    PERFORM peer_internal.follow_shape(r) FROM peer_internal.changed_shapes(follow_partitions.bundle_id) AS r;
+    PERFORM peer_internal.follow_relation(r) FROM peer_internal.relation AS r
+      WHERE r.suspended IS NULL AND r.relation_id IN (SELECT peer_internal.changed_partitions(follow_partitions.bundle_id));
+END
 $$;
 COMMENT ON FUNCTION peer_internal.follow_partitions(uuid) IS
-    'Called at the begin of a seal and of a merge, under the bundle lock: partitions that came or went since the last one are followed.';
+    'Called at the begin of a seal and of a merge, under the bundle lock: tables that were changed and partitions that came or went since the last one are followed.';

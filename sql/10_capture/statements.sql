@@ -110,10 +110,20 @@ $$;
 COMMENT ON FUNCTION peer_internal.line_source(uuid, uuid[]) IS 'SQL text of a FROM item that turns section lines ($1 text[]) into typed rows with the table''s column names.';
 
 CREATE OR REPLACE FUNCTION peer_internal.key_match(relation_id uuid) RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT string_agg(format('t.%I = %s', c.name, peer_internal.value_expression(format('s.f[%s]', c.ordinal + 1), c.type)), ' AND ' ORDER BY c.ordinal)
-      FROM peer_internal.relation_column AS c
-     WHERE c.relation_id = key_match.relation_id AND c.is_key
+DECLARE
+    r peer_internal.relation;
+BEGIN
+    -- with this a merge begins: what was written here and not captured would be overwritten
+    SELECT x.* INTO STRICT r FROM peer_internal.relation AS x WHERE x.relation_id = key_match.relation_id;
+    IF r.suspended IS NOT NULL THEN
+        RAISE EXCEPTION 'the table %.% is no longer the one of the bundle: %', quote_ident(r.schema_name), quote_ident(r.table_name), r.suspended
+            USING ERRCODE = 'invalid_table_definition', HINT = 'SELECT * FROM peer.problem tells what to do. The commit waits.';
+    END IF;
+    RETURN (SELECT string_agg(format('t.%I = %s', c.name, peer_internal.value_expression(format('s.f[%s]', c.ordinal + 1), c.type)), ' AND ' ORDER BY c.ordinal)
+              FROM peer_internal.relation_column AS c
+             WHERE c.relation_id = key_match.relation_id AND c.is_key);
+END
 $$;
-COMMENT ON FUNCTION peer_internal.key_match(uuid) IS 'SQL text of the condition that a row t has the key of a split section line s.f.';
+COMMENT ON FUNCTION peer_internal.key_match(uuid) IS 'SQL text of the condition that a row t has the key of a split section line s.f. Raises 42P16 where the table is not merged into.';

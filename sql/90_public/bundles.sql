@@ -90,6 +90,14 @@ END
 $$;
 COMMENT ON FUNCTION peer.untrack(regclass) IS 'This database stops capturing and merging a table; its rows stay. Other members go on. Uncommitted changes of a manual bundle are no longer tracked.';
 
+CREATE OR REPLACE FUNCTION peer.recapture(relation regclass) RETURNS void
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT peer_internal.recapture(recapture.relation)
+$$;
+COMMENT ON FUNCTION peer.recapture(regclass) IS
+    'For a table that was changed, or whose rows were changed with triggers off: puts capture right, and what differs from the merged commits becomes uncommitted changes. Reads the whole table and its history, and locks the table against writes until the transaction ends.';
+
 CREATE OR REPLACE FUNCTION peer.commit(bundle text, message text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$

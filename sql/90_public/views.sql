@@ -42,6 +42,14 @@ SELECT c.held_since, c.held_kind, b.name, NULL, NULL, format('Commit %s of %s is
   FROM peer_internal.commit AS c JOIN peer_internal.bundle AS b USING (bundle_id) JOIN peer_internal.author AS a USING (author_id)
  WHERE c.state = 'held'
 UNION ALL
+SELECT c.recorded_at, 'missing_commit', b.name, NULL, NULL,
+       format('Commit %s of %s has waited for more than an hour for a commit that it builds upon, which nobody has sent.', c.commit_id, coalesce(a.label, a.peer_id)),
+       'Link with its author, or with another member that has merged it; it is merged by itself then. If nobody has that commit, its author is broken or hostile.'
+  FROM peer_internal.commit AS c JOIN peer_internal.bundle AS b USING (bundle_id) JOIN peer_internal.author AS a USING (author_id)
+ WHERE c.state = 'received' AND c.recorded_at < now() - interval '1 hour'
+   AND EXISTS (SELECT FROM unnest(c.parents || c.previous) AS p(digest)
+                WHERE p.digest IS NOT NULL AND NOT EXISTS (SELECT FROM peer_internal.commit AS d WHERE d.digest = p.digest))
+UNION ALL
 SELECT c.recorded_at, 'not_a_writer', b.name, NULL, NULL,
        CASE WHEN a.public_key = i.public_key THEN format('Changes made here stay here: this database is %s of the bundle, so nobody takes its commit %s.', CASE peer_internal.own_role(b.bundle_id) WHEN 'reader' THEN 'a reader' ELSE 'no member' END, c.commit_id)
             ELSE format('Commit %s of %s was merged here before its author lost the right to write. Members that had not merged it hold it back.', c.commit_id, coalesce(a.label, a.peer_id)) END,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
 from fixtures.databases import Database, Databases
 from merge.replica import Envelope, Replica
 from psycopg import sql
@@ -53,6 +54,12 @@ class Shelf:
             self.tables.append(table)
         self.exchange()
 
+    def require(self, version: int, what: str) -> None:
+        """Skip the test on servers that lack something."""
+        number = self.here.connection.info.server_version // 10000
+        if number < version:
+            pytest.skip(f"PostgreSQL {number} has no {what}")
+
     def changes(self, replica: Replica | None = None) -> list[Change]:
         """What is not committed yet, as peer.status tells it."""
         rows = (replica or self.here).execute(
@@ -89,7 +96,7 @@ class Shelf:
         made = self.carry()
         for replica in self.both:
             assert self.changes(replica) == [], "a merge, or a commit, left uncommitted changes"
-            assert replica.problems() == []
+            assert replica.problems() == [], replica.problems()
         for table, rows in zip(self.tables, before, strict=True):
             if untouched:
                 assert self.rows(self.here, table) == rows, "an exchange changed rows that only `here` wrote"

@@ -40,7 +40,7 @@ def test_what_was_changed_with_triggers_off_can_be_taken_up(
     )
     s.here.execute(off[1] or "SELECT")
     s.here.write("DELETE FROM note WHERE id = 7")
-    s.here.execute("SELECT peer_internal.recapture('note')")
+    s.here.execute("SELECT peer.recapture('note')")
     assert s.changes() == [
         Change("note", "DELETE", '{"id": 2}'),
         Change("note", "INSERT", '{"id": 6}', ("title", "stars")),
@@ -109,10 +109,6 @@ def test_a_table_that_was_dropped_is_told_and_holds_nothing_else_up(shelf: MakeS
 
 def test_a_dropped_table_can_be_untracked_as_the_remedy_says(shelf: MakeShelf) -> None:
     s = shelf([NOTE, FILL], "note")
-    if not s.here.value(
-        "SELECT prosrc LIKE '%pg_class%' FROM pg_proc WHERE oid = 'peer.untrack(regclass)'::regprocedure"
-    ):
-        pytest.skip("peer.untrack does not know dropped tables yet")
     s.here.write("DROP TABLE note")
     ((_, _, remedy),) = gaps(s)
     s.here.execute(remedy[remedy.index("SELECT") : remedy.index(";")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from fixtures.versions import EMBEDDED, SECOND
 
 from .conftest import MakeShelf
 from .partitions import EVENT, deleted, inserted, updated
@@ -84,7 +85,7 @@ def test_rows_that_go_with_a_partition_are_deleted_everywhere(shelf: MakeShelf, 
     assert len(s.rows(s.there, "event")) == 3
 
 
-@pytest.mark.parametrize("servers", ["18 18", "15 15"], indirect=True)
+@pytest.mark.parametrize("servers", [f"{EMBEDDED} {EMBEDDED}", f"{SECOND} {SECOND}"], indirect=True)
 def test_a_partition_detached_concurrently_goes_likewise(shelf: MakeShelf) -> None:
     s = shelf(EVENT, "event")
     s.here.execute("ALTER TABLE event DETACH PARTITION north CONCURRENTLY")

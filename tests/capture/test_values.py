@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from fixtures.versions import EMBEDDED, SECOND
 
 from .conftest import MakeShelf
 from .shelf import Ground, Shelf
@@ -50,7 +51,9 @@ def fill(s: Shelf, types: list[str]) -> None:
         s.here.write(f"INSERT INTO thing VALUES ({row + 1}, {', '.join(picked)})")
 
 
-@pytest.mark.parametrize("servers", ["18 18", "18 15", "15 18"], indirect=True)
+@pytest.mark.parametrize(
+    "servers", [f"{EMBEDDED} {EMBEDDED}", f"{EMBEDDED} {SECOND}", f"{SECOND} {EMBEDDED}"], indirect=True
+)
 def test_every_value_of_every_type_arrives_byte_for_byte(ground: Ground, shelf: MakeShelf) -> None:
     s, types = all_types(ground, shelf)
     fill(s, types)
@@ -206,7 +209,7 @@ def test_generated_columns_are_computed_on_each_side(shelf: MakeShelf) -> None:
     assert s.rows(s.there, "thing")[0] == "1\t10\t20\tz\tz10"
 
 
-@pytest.mark.parametrize("servers", ["18 18"], indirect=True)
+@pytest.mark.parametrize("servers", [f"{EMBEDDED} {EMBEDDED}"], indirect=True)
 def test_virtual_generated_columns_do_not_travel(shelf: MakeShelf) -> None:
     s = shelf(
         "CREATE TABLE thing (id integer PRIMARY KEY, a integer, twice integer GENERATED ALWAYS AS (a * 2))",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from fixtures.databases import Databases, server_root
+from fixtures.versions import BOTH
 from merge.replica import Replica
 
 from pgpeer.embedded import Cluster
@@ -138,7 +139,7 @@ def test_deferred_constraints_and_what_deferred_triggers_write_lie_in_one_commit
     s.exchange()
 
 
-@pytest.fixture(params=["18", "15"])
+@pytest.fixture(params=BOTH)
 def two_phase(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Replica]:
     """A database on a server that allows prepared transactions."""
     bindir = databases.cluster(request.param).bindir

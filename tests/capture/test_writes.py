@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from fixtures.versions import SECOND
 
 from .conftest import MakeShelf
 from .shelf import Change
@@ -86,6 +87,8 @@ STATEMENTS: dict[str, tuple[str, list[Change]]] = {
 def test_a_write_becomes_exactly_what_it_changed(shelf: MakeShelf, name: str) -> None:
     statement, expected = STATEMENTS[name]
     s = shelf([NOTE, FILL], "note")
+    if statement.startswith("MERGE"):
+        s.require(15, "MERGE")
     s.here.write(statement)
     assert s.changes() == sorted(expected)
     made = s.exchange()
@@ -93,7 +96,7 @@ def test_a_write_becomes_exactly_what_it_changed(shelf: MakeShelf, name: str) ->
     assert sum(section.rows for e in made for section in e.decoded().sections) == len(expected)
 
 
-@pytest.mark.parametrize("servers", ["15 15"], indirect=True)
+@pytest.mark.parametrize("servers", [f"{SECOND} {SECOND}"], indirect=True)
 def test_older_servers_capture_every_write_alike(shelf: MakeShelf) -> None:
     s = shelf([NOTE, FILL], "note")
     for name, (statement, expected) in STATEMENTS.items():
@@ -108,7 +111,8 @@ def test_older_servers_capture_every_write_alike(shelf: MakeShelf) -> None:
         "a change of a key",
         "a delete",
     ):
-        s.here.write(STATEMENTS[name][0])
+        if name != "a MERGE" or int(SECOND) >= 15:
+            s.here.write(STATEMENTS[name][0])
     s.exchange()
     s.here.write("TRUNCATE note")
     s.exchange()

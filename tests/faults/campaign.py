@@ -66,7 +66,7 @@ class Campaign:
         """Write and kill."""
         for site in self.sites:
             site.writer.start()
-        for _ in range(kills):
+        while self.done.total() < kills:
             time.sleep(self._chance.uniform(0.05, 1.8))
             self._kill()
             for site in self.sites:
@@ -94,7 +94,8 @@ class Campaign:
     def _compare(self, told: Site) -> None:
         """Compare what one writer was told with both databases."""
         ledger = told.writer.ledger
-        assert ledger.size > 0, "nothing was written"
+        assert ledger.size > self.done.total(), "hardly anything was written"
+        assert told.writer.refusals == []
         for site in self.sites:
             peer = site.peer
             notes = {row[0] for row in peer.run("SELECT id FROM public.note")}
@@ -112,16 +113,17 @@ class Campaign:
     def _kill(self) -> None:
         site = self._chance.choice(self.sites)
         what = self._chance.choices(["worker", "server", "hub"], [6, 3, 1])[0]
-        self.done[what] += 1
+        is_done = True
         match what:
             case "worker":
                 site.kill_worker(self._chance)
             case "server":
-                site.kill_server(self._chance)
+                is_done = site.kill_server(self._chance)
             case _:
                 self._hub.end(signal.SIGKILL)
                 self._hub = self._start_hub(self._url.rpartition(":")[2])
                 self._hub.ready()
+        self.done[what] += is_done
 
     def _start_hub(self, port: str) -> Program:
         return Program(self._directory / "hub.log", "hub_program.py", port)

@@ -16,9 +16,10 @@ from typing import Self
 
 import psycopg
 from fixtures.databases import Databases, server_root
+from fixtures.versions import DEFAULT, bindir_of
 from system.processes import Peer, Program
 
-from pgpeer.embedded import Cluster, find_bindir
+from pgpeer.embedded import Cluster
 
 HERE = Path(__file__).parent
 SHARED_ROWS = 5
@@ -66,6 +67,7 @@ class Writer:
 
     def __init__(self, dsn: str, name: str, seed: int) -> None:
         self.ledger = Ledger()
+        self.refusals: list[str] = []
         self._dsn = dsn
         self._name = name
         self._random = random.Random(seed)
@@ -88,6 +90,11 @@ class Writer:
                         self._write(connection)
             except psycopg.OperationalError:
                 self._over.wait(0.05)  # the server was killed; what was under way may have happened or not
+            except psycopg.Error as error:
+                self.refusals.append(
+                    f"{error.sqlstate} {error}"
+                )  # nothing may stop a writer; the audit tells
+                self._over.wait(0.05)
 
     def _write(self, connection: psycopg.Connection) -> None:
         ledger, self._number = self.ledger, self._number + 1
@@ -130,7 +137,7 @@ class Site:
         root, _ = server_root()
         self.name = name
         self.data = root / f"pgpeer-fault-{os.getpid()}-{name}-{time.monotonic_ns()}"
-        self.cluster = Cluster(self.data, persistent=True, bindir=find_bindir())
+        self.cluster = Cluster(self.data, persistent=True, bindir=bindir_of(DEFAULT))
         self.cluster.start()
         self.peer = Peer(databases.create(name, self.cluster), directory, hub_url)
         self.peer.run("UPDATE peer.config SET reconnect_delay_max = '2 s'")
@@ -162,6 +169,12 @@ class Site:
             if number == 0:
                 self._workers[0].ready()
 
+    def end_workers(self, number: int) -> None:
+        """End all of its workers."""
+        for worker in self._workers:
+            worker.end(number)
+        self._workers.clear()
+
     def kill_worker(self, chance: random.Random) -> None:
         """Kill one of its workers, perhaps the one that serves, and start it again."""
         number = chance.randrange(len(self._workers))
@@ -175,8 +188,8 @@ class Site:
         time.sleep(seconds)
         process.send_signal(signal.SIGCONT)
 
-    def kill_server(self, chance: random.Random) -> None:
-        """Kill the server, or one of its sessions so that it restarts itself."""
+    def kill_server(self, chance: random.Random) -> bool:
+        """Kill the server, or one of its sessions so that it restarts itself; False when it was just restarting."""
         how = chance.choice(["quit", "kill", "session"])
         if how == "session":
             try:
@@ -186,13 +199,14 @@ class Site:
                     ).fetchall()
                 os.kill(chance.choice(rows)[0], signal.SIGKILL)
             except (psycopg.OperationalError, ProcessLookupError):
-                return  # it restarts already
+                return False
         else:
             os.kill(self.cluster.pid, signal.SIGQUIT if how == "quit" else signal.SIGKILL)
             deadline = time.monotonic() + 30
             while self.cluster.is_running and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.cluster.start()
+        return True
 
     def revive(self) -> None:
         """Start workers again that have ended by themselves, as a service manager would."""

@@ -27,6 +27,7 @@ SETTINGS = {
     "TimeZone": "Pacific/Chatham",
     "extra_float_digits": "-10",
     "client_min_messages": "error",
+    "standard_conforming_strings": "off",
     "plan_cache_mode": "force_generic_plan",
 }
 

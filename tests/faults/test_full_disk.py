@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from fixtures.versions import DEFAULT, bindir_of
 from system.processes import Peer, wait_until_equal
 
 from faults.site import surprises
-from pgpeer.embedded import Cluster, find_bindir
+from pgpeer.embedded import Cluster
 
 Make = Callable[..., Peer]
 
@@ -49,7 +50,7 @@ def small_server(small_disk: Path) -> Iterator[Cluster]:
     cluster = Cluster(
         small_disk / "data",
         persistent=True,
-        bindir=find_bindir(),
+        bindir=bindir_of(DEFAULT),
         settings={"fsync": "off", "max_wal_size": "64MB", "shared_buffers": "16MB", "autovacuum": "off"},
     )
     try:

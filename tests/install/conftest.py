@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures.databases import Databases, server_root
+from fixtures.versions import BOTH
 
 from pgpeer.embedded import Cluster
 from pgpeer.store.extension import extension_files
@@ -67,11 +68,16 @@ def open_folder() -> Path:
 
 
 def private_copy(bindir: Path, folder: Path) -> tuple[Path, Path]:
-    """A copy of a system installation: its programs find their files by relative path, and so those of the copy.
+    """A copy of an installation: its programs find their files by relative path, and so those of the copy.
 
     Returns:
         The folder of the programs and that of the extensions.
     """
+    if not bindir.is_relative_to("/usr"):  # a tree of its own, with share beside bin
+        copy = folder / "copy"
+        shutil.copytree(bindir.resolve().parent, copy, symlinks=True)
+        (extensions,) = copy.glob("share/**/extension")
+        return copy / bindir.resolve().name, extensions
     version = bindir.parent.name
     (folder / "lib" / "postgresql").mkdir(parents=True)
     (folder / "share" / "postgresql").mkdir(parents=True)
@@ -82,7 +88,7 @@ def private_copy(bindir: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "lib" / "postgresql" / version / "bin", share / "extension"
 
 
-@pytest.fixture(scope="session", params=["18", "15"])
+@pytest.fixture(scope="session", params=BOTH)
 def _extension_server(request: pytest.FixtureRequest, databases: Databases) -> Iterator[ExtensionServer]:
     folder = open_folder()
     try:

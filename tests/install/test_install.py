@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures.databases import Database, Databases
+from fixtures.versions import BOTH
 
 from pgpeer.embedded import Cluster
 from pgpeer.errors import ConfigError, StoreError
@@ -62,7 +63,7 @@ def run(dsn: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-@pytest.mark.parametrize("version", ["18", "15"])
+@pytest.mark.parametrize("version", BOTH)
 def test_installing_says_what_it_did_and_again_changes_nothing(databases: Databases, version: str) -> None:
     cluster, name = databases.bare(databases.cluster(version))
     dsn = cluster.dsn(name)

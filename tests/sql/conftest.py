@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures.databases import Databases
+from fixtures.versions import BOTH
 
 SQL = Path(__file__).parents[2] / "sql"
 ORDER = [
@@ -15,7 +16,7 @@ ORDER = [
 ]
 
 
-@pytest.fixture(scope="module", params=["18", "15"])
+@pytest.fixture(scope="module", params=BOTH)
 def server(request: pytest.FixtureRequest, databases: Databases) -> Iterator[psycopg.Connection]:
     """A connection to a database of each version with sql/20_commit/schema_*.sql loaded."""
     cluster, name = databases.bare(databases.cluster(request.param))

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from capture.values import DDL, VALUES
 from fixtures.databases import Databases
+from fixtures.versions import EMBEDDED, SECOND
 
 from pgpeer.store.install import install
 
@@ -26,11 +27,13 @@ BUNDLE = "11111111-2222-3333-4444-555555555555"
 
 Section = dict[str, object]
 
+GERMAN = "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn-ks-level1' LOCALE 'C.UTF-8'"
 PLACES = {
-    "18, C": ("18", "LOCALE 'C'"),
-    "18, builtin Unicode": ("18", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST' LOCALE 'C'"),
-    "15, C.UTF-8": ("15", "LOCALE 'C.UTF-8'"),
-    "15, ICU German": ("15", "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn-ks-level1' LOCALE 'C.UTF-8'"),
+    "18, C": (EMBEDDED, "LOCALE 'C'"),
+    "18, builtin Unicode": (EMBEDDED, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST' LOCALE 'C'"),
+    f"{SECOND}, C.UTF-8": (SECOND, "LOCALE 'C.UTF-8'"),
+    # PostgreSQL 14 knows ICU for collations, and not for a database
+    f"{SECOND}, German": (SECOND, GERMAN if int(SECOND) >= 15 else "LOCALE 'POSIX'"),
 }
 SETTINGS = {
     "as installed": {},

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from fixtures.databases import Databases
+from fixtures.versions import BOTH, EMBEDDED, SECOND
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -37,7 +38,7 @@ def test_a_table_made_from_its_description_has_the_same_description(db: psycopg.
 
 def test_a_description_is_the_same_bytes_on_every_version(databases: Databases) -> None:
     texts = []
-    for version in ("15", "18"):
+    for version in BOTH:
         cluster, name = databases.bare(databases.cluster(version))
         with psycopg.connect(cluster.dsn(name), autocommit=True) as connection:
             # what a session prefers must not show
@@ -63,7 +64,7 @@ def test_a_description_is_the_same_bytes_on_every_version(databases: Databases) 
 def test_a_description_made_on_one_version_creates_the_table_on_the_other(
     server: psycopg.Connection, db: psycopg.Connection, databases: Databases
 ) -> None:
-    other = databases.cluster("15" if server.info.server_version >= 180000 else "18")
+    other = databases.cluster(SECOND if server.info.server_version >= 180000 else EMBEDDED)
     cluster, name = databases.bare(other)
     with psycopg.connect(cluster.dsn(name), autocommit=True) as connection:
         connection.execute("CREATE SCHEMA peer; CREATE SCHEMA peer_internal")

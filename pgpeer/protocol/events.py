@@ -57,12 +57,14 @@ class CommitReceived:
 
     Attributes:
         credit: bytes to `grant` when the header is taken care of.
+        is_large: whether it has, or waits for, a turn (`Session.large`).
     """
 
     bundle_id: UUID
     header: bytes
     signature: bytes
     credit: int
+    is_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class SectionReceived:
         data: its bytes.
         credit: bytes to `grant` when the data is taken care of.
         packed: whether `data` must be unpacked; the size it will have is within the limits.
+        is_large: whether it has, or waits for, a turn (`Session.large`).
     """
 
     bundle_id: UUID
@@ -82,6 +85,7 @@ class SectionReceived:
     data: bytes
     credit: int
     packed: bool = False
+    is_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,16 @@ class SessionClosed:
         phase: where it ended, when that says something.
         detail: one sentence.
         retryable: whether the same may work later with nothing changed here.
+        remedy: what people can do, when that is known.
+        is_violation: whether the other side broke the rules.
     """
 
     code: str
     phase: str
     detail: str
     retryable: bool
+    remedy: str = ""
+    is_violation: bool = False
 
 
 Event = (

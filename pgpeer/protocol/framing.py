@@ -34,14 +34,18 @@ _HEAD: Final = Struct(">BH")
 _HEAD_WITH_TOTAL: Final = Struct(">BHI")
 
 
+_PROGRAMS: Final = 2
+"""The queue of what programs say. On the wire it is in the control lane, whole messages at a time."""
+
+
 class Outbox:
-    """Messages that wait to be sent."""
+    """Messages that wait to be sent: control first, then programs and data, each half of a frame."""
 
     __slots__ = ("_lanes", "_offsets", "data_bytes")
 
     def __init__(self) -> None:
-        self._lanes: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
-        self._offsets = [0, 0]
+        self._lanes: tuple[deque[bytes], deque[bytes], deque[bytes]] = (deque(), deque(), deque())
+        self._offsets = [0, 0, 0]
         self.data_bytes = 0
         """Bytes of data messages that wait."""
 
@@ -51,10 +55,19 @@ class Outbox:
         if lane is Lane.DATA:
             self.data_bytes += len(message)
 
+    def put_program(self, message: bytes) -> None:
+        """Add what a program says."""
+        self._lanes[_PROGRAMS].append(message)
+
     @property
     def has_control(self) -> bool:
         """Whether control messages wait."""
         return bool(self._lanes[Lane.CONTROL])
+
+    @property
+    def has_program(self) -> bool:
+        """Whether what a program says waits."""
+        return bool(self._lanes[_PROGRAMS])
 
     def next_frame(self, credit: int) -> tuple[bytes, int] | None:
         """Give the next frame and how much credit it uses; None when nothing may be sent now.
@@ -64,29 +77,41 @@ class Outbox:
         """
         parts: list[bytes] = []
         room = limits.MAX_FRAME_BYTES
-        room -= self._fill(Lane.CONTROL, parts, room)
+        share = room // 2 if credit > 0 and self._lanes[Lane.DATA] else room
+        if self._offsets[_PROGRAMS]:
+            # control messages cannot pass one of their lane that has begun: let it end soon
+            begun = self._fill(_PROGRAMS, parts, room if self.has_control else share, limit=1)
+            room, share = room - begun, share - begun
+        if not self._offsets[_PROGRAMS]:
+            room -= self._fill(Lane.CONTROL, parts, room)
+        if not self._offsets[Lane.CONTROL]:
+            room -= self._fill(_PROGRAMS, parts, min(room, share))
         used = self._fill(Lane.DATA, parts, min(room, credit))
         return (b"".join(parts), used) if parts else None
 
     def drop_data(self) -> None:
-        """Forget the data messages; used when a session closes."""
+        """Forget data and what programs say; used when a session closes. What has begun is ended."""
         self._lanes[Lane.DATA].clear()
         self._offsets[Lane.DATA] = 0
         self.data_bytes = 0
+        while len(self._lanes[_PROGRAMS]) > bool(self._offsets[_PROGRAMS]):
+            self._lanes[_PROGRAMS].pop()
 
-    def _fill(self, lane: Lane, parts: list[bytes], room: int) -> int:
-        """Add segments of a lane and give the bytes used, at most `room`."""
-        queue = self._lanes[lane]
+    def _fill(self, number: int, parts: list[bytes], room: int, limit: int = 1 << 30) -> int:
+        """Add segments of at most `limit` messages of a queue and give the bytes used, at most `room`."""
+        queue = self._lanes[number]
+        lane = Lane.DATA if number == Lane.DATA else Lane.CONTROL
         used = 0
-        while queue:
-            message, offset = queue[0], self._offsets[lane]
+        while queue and limit:
+            message, offset = queue[0], self._offsets[number]
             left = len(message) - offset
             first = _FIRST if offset == 0 else 0
             if left + _HEAD.size <= room - used:
                 parts += (_HEAD.pack(lane | first | _LAST, left), message[offset:] if offset else message)
                 size, head = left, _HEAD.size
                 queue.popleft()
-                self._offsets[lane] = 0
+                self._offsets[number] = 0
+                limit -= 1
             else:
                 head = _HEAD_WITH_TOTAL.size if first else _HEAD.size
                 size = room - used - head
@@ -97,7 +122,7 @@ class Outbox:
                     _HEAD_WITH_TOTAL.pack(flags, size, len(message)) if first else _HEAD.pack(flags, size)
                 )
                 parts.append(message[offset : offset + size])
-                self._offsets[lane] += size
+                self._offsets[number] += size
             used += head + size
             if lane is Lane.DATA:
                 self.data_bytes -= size

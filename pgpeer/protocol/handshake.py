@@ -15,6 +15,7 @@ from pgpeer.identity.key import PrivateKey, verify
 from pgpeer.identity.peer_id import public_key_from_peer_id
 from pgpeer.protocol.limits import PROTOCOL_VERSION
 from pgpeer.protocol.messages import Authentication, Hello
+from pgpeer.protocol.printable import printable
 
 Role = Literal["offerer", "answerer"]
 """Which side of the WebRTC negotiation a peer was."""
@@ -132,7 +133,7 @@ class Handshake:
                 remedy="Give every database its own identity file.",
             )
         self._remote = Side(self._remote_fingerprint, hello.nonce, hello.peer_id)
-        self.remote_label = hello.label
+        self.remote_label = printable(hello.label)
         return Authentication(self._key.sign(SIGNATURE_DOMAIN, self._transcript(self._role)))
 
     def check(self, authentication: Authentication) -> None:

@@ -41,11 +41,28 @@ CREDIT_WINDOW_BYTES: Final = 4 * 1024 * 1024
 LARGE_MESSAGE_BYTES: Final = CREDIT_WINDOW_BYTES // 2
 """A message above this is granted again as it arrives, otherwise it could never arrive whole."""
 
+LARGE_AT_ONCE: Final = 2
+"""So many messages above `LARGE_MESSAGE_BYTES` are in memory at once, of all links together."""
+
+LARGE_STALL_SECONDS: Final = 20.0
+LARGE_STALL_BYTES: Final = 256 * 1024
+"""While others wait, a large message must come in by so many bytes in so many seconds, or its link ends."""
+
 GRANT_STEP_BYTES: Final = CREDIT_WINDOW_BYTES // 16
 """Grants are collected up to this before they are sent."""
 
 OUTBOX_BYTES: Final = 1024 * 1024
 """While more commits and sections than this wait to be sent, no more are wanted."""
+
+WORK_BURST_BYTES: Final = 16 * 1024 * 1024
+WORK_BYTES_PER_SECOND: Final = 1024 * 1024
+"""Messages outside the credit are read at this rate in the long run; more only slows their sender down."""
+
+MESSAGE_COST_BYTES: Final = 512
+"""What a message outside the credit counts at least."""
+
+CHANNEL_COST_BYTES: Final = 64
+"""What a message of programs counts."""
 
 MAX_WAITING_REPLIES: Final = 4096
 """So many different things a side may ask for before it reads the answers; above it is cut off."""

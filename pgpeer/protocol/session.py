@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
-from pgpeer.errors import CODES, PHASES, LocalProtocolError, RemoteProtocolError
+from pgpeer.errors import CODES, PHASES, LocalProtocolError, PgpeerError, RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events, limits, messages
 from pgpeer.protocol.announcements import Announcements
@@ -24,8 +24,12 @@ from pgpeer.protocol.handshake import Handshake, Role
 from pgpeer.protocol.liveness import Liveness
 from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType, Payload
 from pgpeer.protocol.packing import Packer, unpacked_size
+from pgpeer.protocol.printable import printable
 from pgpeer.protocol.replies import Replies
 from pgpeer.protocol.states import ACCEPTED, PHASE, State
+from pgpeer.protocol.tellings import TELLINGS
+from pgpeer.protocol.turns import LargeIntake, Turns
+from pgpeer.protocol.workload import Workload
 
 
 class Session:
@@ -40,6 +44,8 @@ class Session:
         expected_peer_id: whom the other side must be; None for anybody.
         label: this side's name for people.
         now: the time in seconds of a monotonic clock, the same as for `receive_frame` and `tick`.
+        turns: the places for large messages, shared with other sessions; None for places of its own.
+        turn_begun: called when a large message has its turn, so that there may be frames to send.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Session:
         expected_peer_id: str | None,
         label: str,
         now: float,
+        turns: Turns | None = None,
+        turn_begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = State.AWAITING_HELLO
         self._handshake = Handshake(
@@ -63,27 +71,14 @@ class Session:
         self._packer = Packer()
         self._events: list[events.Event] = []
         self._credit = Credit()
+        self.large = LargeIntake(turns or Turns(), self.grant, turn_begun)
+        self._is_large = False
+        self._work = Workload(now)
         self._peer_id: str | None = None
         self._announcements = Announcements()
         self._replies = Replies()
         self._handlers: Mapping[MessageType, Callable[[Any, float], None]] = {
-            MessageType.HELLO: self._on_hello,
-            MessageType.AUTHENTICATION: self._on_authentication,
-            MessageType.JOIN: self._on_join,
-            MessageType.JOIN_ACCEPTED: self._on_join_accepted,
-            MessageType.JOIN_REFUSED: self._on_join_refused,
-            MessageType.VECTOR: self._on_vector,
-            MessageType.VECTOR_DIGEST: self._on_vector_digest,
-            MessageType.VECTOR_REQUEST: self._on_vector_request,
-            MessageType.COMMIT: self._on_commit,
-            MessageType.SECTION: self._on_section,
-            MessageType.ACKNOWLEDGEMENT: self._on_acknowledgement,
-            MessageType.GRANT: self._on_grant,
-            MessageType.PING: self._on_ping,
-            MessageType.PONG: self._on_pong,
-            MessageType.ERROR: self._on_error,
-            MessageType.CLOSE: self._on_close,
-            MessageType.CHANNEL: self._on_channel,
+            kind: getattr(self, f"_on_{kind.name.lower()}") for kind in MessageType if kind not in TELLINGS
         }
         self._put(self._handshake.hello())
 
@@ -117,7 +112,10 @@ class Session:
         try:
             for segment in self._assembler.read(frame):
                 if segment.lane is Lane.DATA:
-                    self._grant(self._credit.arrived(segment.size, segment.total))
+                    early = self._credit.arrived(segment.size, segment.total)
+                    self._is_large = early > 0
+                    if early:
+                        self.large.arrived(early, now)
                 if segment.message is not None:
                     self._receive(segment.lane, segment.message, now)
         except RemoteProtocolError as error:
@@ -126,6 +124,9 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Let time pass; to be called at `next_deadline`, harmless at any other time."""
+        if self.large.is_stalled(now):
+            detail = "A large message came in so slowly that others had to wait for it."
+            self._close("timeout", "transfer", detail, retryable=True)
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return
@@ -155,6 +156,10 @@ class Session:
         frame, used = found
         self._credit.sent(used)
         return frame
+
+    def pause(self, now: float) -> float:
+        """Give how many seconds nothing should be read: the other side asks for more work than it may."""
+        return self._work.pause(now)
 
     def next_deadline(self) -> float | None:
         """Give when `tick` must be called next; None when the session is closed."""
@@ -221,14 +226,13 @@ class Session:
         self._reply(messages.Acknowledgement(bundle_id, tuple(entries), signature), bundle_id)
 
     def wants_channel(self) -> bool:
-        """Whether `send_channel` should be called now: one message at a time, so that others get through."""
-        return self.state is State.ESTABLISHED and not self._outbox.has_control
+        """Whether `send_channel` should be called now: one message at a time, so that they take turns."""
+        return self.state is State.ESTABLISHED and not self._outbox.has_program
 
     def send_channel(self, data: bytes) -> None:
-        """Send what an application says to the other side's, after the answers that wait."""
+        """Send what an application says to the other side's; it shares frames with commits and sections."""
         self._require_established("Channel")
-        self._put_replies()
-        self._put(messages.Channel(data))
+        self._outbox.put_program(encode(messages.Channel(data)))
 
     def unpack(self, event: SectionReceived) -> SectionReceived:
         """Give a received section with its data unpacked.
@@ -241,9 +245,13 @@ class Session:
         try:
             return replace(event, data=self._packer.unpack(event.data), packed=False)
         except RemoteProtocolError as error:
-            if self.state is not State.CLOSED:
-                self._fail(error)
+            self.reject(error)
             raise
+
+    def reject(self, error: RemoteProtocolError) -> None:
+        """End the session because of what is wrong in an event, as `receive_frame` does. Idempotent."""
+        if self.state is not State.CLOSED:
+            self._fail(error)
 
     def grant(self, count: int) -> None:
         """Let the other side send so many more bytes: the `credit` of events that are taken care of."""
@@ -272,6 +280,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         kind, message = decode(data)
+        self._work.charge(kind, len(data), now)
         if (kind in DATA_TYPES) is not (lane is Lane.DATA):
             raise RemoteProtocolError(f"A {kind.name} message came in the wrong lane.")
         if kind not in ACCEPTED[self.state]:
@@ -279,7 +288,10 @@ class Session:
                 f"A {kind.name} message is not allowed in state {self.state.value}.",
                 phase=PHASE.get(self.state, "sync"),
             )
-        self._handlers[kind](message, now)
+        if kind in TELLINGS:
+            self._events.append(TELLINGS[kind](message))
+        else:
+            self._handlers[kind](message, now)
 
     def _on_hello(self, message: messages.Hello, now: float) -> None:
         self._put(self._handshake.answer(message))
@@ -293,18 +305,6 @@ class Session:
         self._events.append(events.Authenticated(self._peer_id, self._handshake.remote_label))
         self._put(messages.Ping(self._time.ping(now)))
 
-    def _on_join(self, message: messages.Join, now: float) -> None:
-        self._events.append(events.JoinRequested(message.invite_id, message.secret))
-
-    def _on_join_accepted(self, message: messages.JoinAccepted, now: float) -> None:
-        self._events.append(events.JoinAccepted(message.invite_id, message.payload))
-
-    def _on_join_refused(self, message: messages.JoinRefused, now: float) -> None:
-        self._events.append(events.JoinRefused(message.invite_id, message.code, message.detail))
-
-    def _on_vector(self, message: messages.Vector, now: float) -> None:
-        self._events.append(events.VectorReceived(message.bundle_id, message.entries, message.partial))
-
     def _on_vector_digest(self, message: messages.VectorDigest, now: float) -> None:
         own = self._announcements.equal(message.bundle_id, message.digest)
         if own is not None:
@@ -316,20 +316,17 @@ class Session:
         self._put(self._announcements.answer(message.bundle_id))
 
     def _on_commit(self, message: messages.Commit, now: float) -> None:
+        self.large.keep(self._is_large)
         credit, m = self._credit.of_message(), message
-        self._events.append(events.CommitReceived(m.bundle_id, m.header, m.signature, credit))
+        self._events.append(events.CommitReceived(m.bundle_id, m.header, m.signature, credit, self._is_large))
 
     def _on_section(self, message: messages.Section, now: float) -> None:
-        if message.packed:
-            unpacked_size(message.data)
+        size = unpacked_size(message.data) if message.packed else 0
+        is_large = self._is_large or size > limits.LARGE_MESSAGE_BYTES
+        self.large.keep(is_large)
         credit, m = self._credit.of_message(), message
         self._events.append(
-            SectionReceived(m.bundle_id, m.commit_digest, m.section_no, m.data, credit, m.packed)
-        )
-
-    def _on_acknowledgement(self, message: messages.Acknowledgement, now: float) -> None:
-        self._events.append(
-            events.AcknowledgementReceived(message.bundle_id, message.entries, message.signature)
+            SectionReceived(m.bundle_id, m.commit_digest, m.section_no, m.data, credit, m.packed, is_large)
         )
 
     def _on_grant(self, message: messages.Grant, now: float) -> None:
@@ -345,15 +342,13 @@ class Session:
     def _on_error(self, message: messages.Error, now: float) -> None:
         code = message.code if message.code in CODES else "internal"
         phase = message.phase if message.phase in PHASES else ""
-        self._events.append(events.RemoteError(code, phase, message.retryable, message.detail, message.hint))
+        detail, hint = printable(message.detail), printable(message.hint)
+        self._events.append(events.RemoteError(code, phase, message.retryable, detail, hint))
 
     def _on_close(self, message: messages.Close, now: float) -> None:
         code = message.code if message.code in CODES else "remote_closed"
-        detail = message.detail or "The other side closed the session."
+        detail = printable(message.detail) or "The other side closed the session."
         self._close(code, PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
-
-    def _on_channel(self, message: messages.Channel, now: float) -> None:
-        self._events.append(events.ChannelReceived(message.data))
 
     # Sending and ending.
 
@@ -391,10 +386,14 @@ class Session:
         """Close because of what the other side did, and tell it."""
         self._put(messages.Error(error.code, error.phase, error.retryable, str(error), error.remedy))
         self._put(messages.Close(error.code, str(error)))
-        self._close(error.code, error.phase, str(error), retryable=error.retryable)
+        self._close(error.code, error.phase, str(error), retryable=error.retryable, violation=error)
 
-    def _close(self, code: str, phase: str, detail: str, *, retryable: bool) -> None:
+    def _close(
+        self, code: str, phase: str, detail: str, *, retryable: bool, violation: PgpeerError | None = None
+    ) -> None:
         self.state = State.CLOSED
+        self.large.close()
         self._outbox.drop_data()
         self._replies.take()
-        self._events.append(events.SessionClosed(code, phase, detail, retryable))
+        remedy = violation.remedy if violation else ""
+        self._events.append(events.SessionClosed(code, phase, detail, retryable, remedy, bool(violation)))

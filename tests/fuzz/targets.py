@@ -9,7 +9,14 @@ from pgpeer.commit import dag_cbor
 from pgpeer.commit.cid import commit_id, digest_of, section_id
 from pgpeer.commit.header import Header
 from pgpeer.commit.section import decode_section, encode_section
-from pgpeer.errors import CommitError, IdentityError, InviteError, RemoteProtocolError, TransportError
+from pgpeer.errors import (
+    CommitError,
+    HubError,
+    IdentityError,
+    InviteError,
+    RemoteProtocolError,
+    TransportError,
+)
 from pgpeer.identity.invite import parse_invite
 from pgpeer.identity.peer_id import peer_id_from_public_key, public_key_from_peer_id
 from pgpeer.protocol import limits, messages
@@ -19,7 +26,7 @@ from pgpeer.protocol.packing import Packer, allowed_size
 from pgpeer.transport import multipath_frames
 from pgpeer.transport.session_description import read_description
 
-from . import conversations, files, samples, signalling
+from . import applications, conversations, files, paths, records, samples, signalling
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,29 @@ TARGETS: dict[str, Target] = {
     "registration": Target(
         signalling.registration, (RemoteProtocolError,), signalling.registration_samples, _JSON
     ),
+    "hub_conversation": Target(
+        signalling.hub_conversation, (RemoteProtocolError,), signalling.hub_conversation_samples, _JSON
+    ),
+    "client_conversation": Target(
+        signalling.client_conversation, (HubError,), signalling.client_conversation_samples, _JSON
+    ),
+    "circuit": Target(paths.circuit, (RemoteProtocolError,), paths.circuit_samples),
+    "document": Target(records.document, (RemoteProtocolError,), records.document_samples, _JSON),
+    "grant": Target(records.grant, (IdentityError,), records.grant_samples, _JSON),
+    "notice": Target(records.notice, (IdentityError,), records.notice_samples, _JSON),
+    "peer_record": Target(records.peer_record, (IdentityError,), records.peer_record_samples, _JSON),
+    "payload": Target(records.payload, (CommitError, IdentityError), records.payload_samples, _JSON),
+    "channel_message": Target(
+        applications.message, (RemoteProtocolError,), applications.message_samples, _CBOR
+    ),
+    "channel_conversation": Target(
+        applications.conversation, (RemoteProtocolError,), applications.conversation_samples, _CBOR
+    ),
+    "address": Target(paths.address, (RemoteProtocolError,), paths.address_samples),
+    "path_hello": Target(paths.hello, (RemoteProtocolError, TransportError), paths.hello_samples),
+    "path_proof": Target(paths.proof, (RemoteProtocolError, TransportError), paths.proof_samples),
+    "path_negotiation": Target(paths.negotiation, (RemoteProtocolError,), paths.negotiation_samples, _JSON),
+    "path_switch": Target(paths.switch, (RemoteProtocolError,), paths.switch_samples),
     "multipath": Target(_multipath, (RemoteProtocolError,), samples.multipath),
     "session_description": Target(_description, (TransportError,), samples.descriptions),
 }

@@ -41,10 +41,12 @@ class Exchange:
             other.key.peer_id,
             f"peer {peer.number}",
             self._timeline.now,
+            peer.turns,
+            self._turn_has_begun,
         )
         self.feed = Feed(self.session, peer.store)
         self.intake = Intake(self.session, peer.store, peer.disk, peer.world.tally, self._settled)
-        self.is_over = False
+        self.is_over = self.is_crashed = False
         self._timer: Alarm | None = None
         self._owes_acknowledgement = False
         link.attach(end, self)
@@ -79,9 +81,17 @@ class Exchange:
 
     def crash(self) -> None:
         """Everything here is forgotten; nothing is said."""
-        self.is_over = True
+        self.is_over = self.is_crashed = True
         if self._timer is not None:
             self._timer.cancel()
+
+    def _turn_has_begun(self) -> None:
+        self._timeline.after(0.0, self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.is_crashed:
+            self.intake.work()
+            self._flow()
 
     def look_again(self) -> None:
         """Commits were merged at this peer."""

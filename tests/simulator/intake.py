@@ -43,6 +43,7 @@ class Intake:
         self._settled = settled
         self._waiting: deque[CommitReceived | SectionReceived] = deque()
         self._busy = 0
+        self._has_turn = False
         self._arriving: Stored | None = None
         self._arriving_credit = 0
         self._batch: list[Stored] = []
@@ -66,8 +67,15 @@ class Intake:
 
     def work(self) -> None:
         """Take what waits, until the database is asked for something."""
-        while self._waiting and not self._busy:
+        while not self._busy:
+            if self._has_turn:
+                self._has_turn = False
+                self._session.large.done()
+            if not self._waiting or (self._waiting[0].is_large and not self._session.large.is_ready):
+                break
             event = self._waiting.popleft()
+            self._has_turn = event.is_large
+            self._tally.large += event.is_large
             if isinstance(event, CommitReceived):
                 self._take_commit(event)
             else:

@@ -12,6 +12,7 @@ from pgpeer.commit.header import Header, SectionHeader
 from pgpeer.commit.signature import sign_commit
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events
+from pgpeer.protocol.turns import Turns
 from pgpeer.signaling.backoff import next_delay
 
 from .disk import Disk
@@ -50,6 +51,7 @@ class Peer:
         self.store = Store()
         self.disk = Disk(world.timeline, self.random, world.scenario.disk_seconds)
         self.is_up = False
+        self.turns = Turns()
         self.contacts = {other: Contact() for other in neighbours}
         self.exchanges: dict[int, Exchange] = {}
         self.links: set[Exchange] = set()
@@ -59,6 +61,7 @@ class Peer:
 
     def start(self) -> None:
         self.is_up = True
+        self.turns = Turns()
         for other in self.contacts:
             self.consider(other)
 

@@ -14,6 +14,7 @@ class Tally:
         silent: those that ended because nothing was heard. replaced: links that gave way to another one.
         repeated: commits and sections that came by several ways. digests: vectors told by their digest.
         starved: moments when something waited to be sent and there was no credit.
+        large: messages that took a turn of those that are too large to have many in memory.
     """
 
     sessions: int = 0
@@ -23,6 +24,7 @@ class Tally:
     repeated: int = 0
     digests: int = 0
     starved: int = 0
+    large: int = 0
     crashes: int = 0
     frames: int = 0
     commits: int = 0

@@ -43,6 +43,7 @@ def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
     assert met.repeated > 500, "commits that came by several ways"
     assert met.digests > 100, "vectors told by their digest"
     assert met.starved > 500, "senders that waited for credit"
+    assert met.large > 50, "messages that are too large to have many in memory"
 
 
 def test_some_seeds_have_hundreds_of_peers() -> None:

@@ -1,0 +1,1 @@
+"""Members and strangers who attack a running worker over real links: typed errors, nothing changed, no harm."""

@@ -19,8 +19,9 @@ _LIST = """
                   WHERE r.bundle_id = b.bundle_id AND r.is_tracked ORDER BY 1) AS relations,
            (SELECT count(*) FROM peer_internal.commit AS c
              WHERE c.bundle_id = b.bundle_id AND c.state = 'merged') AS commits,
-           (SELECT count(*) FROM peer_internal.member AS m
-             WHERE m.bundle_id = b.bundle_id AND m.state = 'active') AS members
+           (SELECT count(*) FROM peer.member AS m
+             WHERE m.bundle = b.name AND m.state = 'active'
+               AND m.peer_id IS DISTINCT FROM peer.identity()) AS other_members
       FROM peer_internal.bundle AS b ORDER BY b.name
 """
 
@@ -62,5 +63,5 @@ def list_bundles(dsn: Dsn = None, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        columns = ["name", "commit_mode", "commits", "members", "relations"]
+        columns = ["name", "commit_mode", "commits", "other_members", "relations"]
         print_rows(rows, columns, empty="There are no bundles. Create one: pgpeer bundle create NAME")

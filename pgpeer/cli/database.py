@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,10 +17,20 @@ from pgpeer.store.transaction import connect
 OWN_CLASS: Final = "PG"
 """The SQLSTATEs of pgpeer itself begin so; they are listed in docs/reference/errors.md."""
 
+WORKER_RUNS: Final = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
+                                         WHERE d.datname = pg_catalog.current_database())
+                      AND l.classid = peer_internal.lock_key()::oid AND l.objid = 0)
+"""
+"""A query that tells whether a worker holds its lock on this database."""
+
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 _READ_ONLY: Final = "25006"
 _UNDEFINED_TABLE = "42P01"
 _INVALID_DATETIME = "22007"
+_WAITED: Final = frozenset({"57014", "55P03"})
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "08006", "08003"})
 
 
@@ -67,6 +78,30 @@ def open_database(dsn: str, *, needs_pgpeer: bool = True) -> Iterator[Database]:
                 code="not_installed",
             )
         yield database
+
+
+@contextmanager
+def notified(database: Database, channel: str) -> Iterator[Callable[[float], bool]]:
+    """Listens to a channel; gives a function that waits so many seconds and tells whether one came."""
+    connection = database.connection
+    with _refusals():
+        connection.execute(f"LISTEN {channel}".encode())
+
+        def wait(seconds: float) -> bool:
+            with _refusals():
+                return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
+
+        yield wait
+
+
+def worker_runs(database: Database, patience: float = 0.0) -> bool:
+    """Whether a worker serves the database; one that has just been started gets `patience` seconds."""
+    give_up = time.monotonic() + patience
+    while not database.value(WORKER_RUNS):
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def chosen_bundle(database: Database, given: str | None) -> str:
@@ -118,6 +153,10 @@ def _refusal(error: psycopg.Error) -> StoreError:
         remedy = remedy or "Write the name as in SQL, with its schema."
     elif state == _INVALID_DATETIME:
         remedy = remedy or "Write a time span, for example '7 days'."
+    elif state in _WAITED:
+        remedy = (
+            remedy or "Something holds a lock: pg_stat_activity tells what. End it or wait, then try again."
+        )
     elif state in _LOST or not state:
         remedy = remedy or "Check that the server runs, then try again."
     return StoreError(f"PostgreSQL refused: {sentence}", sqlstate=state, remedy=remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -68,7 +69,6 @@ def run(
         typer.Option(
             "--proxy",
             metavar="ADDRESS",
-            hidden=True,  # until docs/reference/commands.md lists it
             help="The address of a proxy in front of it, whose X-Forwarded-For is believed. Repeatable.",
         ),
     ] = None,
@@ -92,7 +92,16 @@ def run(
     store = _store(dsn, port, memory=memory)
 
     async def serve(stop: asyncio.Event) -> None:
-        hub = Hub(host, port, public_names=public_name or (), store=store, tls=tls, turn=turn, public_url=url)
+        hub = Hub(
+            host,
+            port,
+            public_names=public_name or (),
+            store=store,
+            tls=tls,
+            turn=turn,
+            public_url=url,
+            proxies=proxy or (),
+        )
         async with hub:
             typer.echo(f"ready {hub.url}")
             stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(hub.failed())
@@ -127,6 +136,8 @@ def _cluster(port: int) -> Cluster | None:
         directory = Settings.read().data_directory / f"hub-{port}"
     else:
         directory = Path(tempfile.gettempdir()) / f"pgpeer-hub-{secrets.token_hex(8)}"
+    if sys.stderr.isatty():
+        tell("note: starting the hub's own PostgreSQL, which takes some seconds the first time")
     try:
         return Cluster(directory, settings=_SMALL, persistent=bool(port))
     except EmbeddedError as error:

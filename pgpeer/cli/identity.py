@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from pgpeer.cli import succession
-from pgpeer.cli.database import Database, open_database
+from pgpeer.cli.database import WORKER_RUNS, Database, open_database
 from pgpeer.cli.options import Dsn, Identity, Json, required_dsn
 from pgpeer.cli.output import print_json, print_lines
 from pgpeer.config import Settings
@@ -45,19 +45,24 @@ def choose_identity(dsn: str, given: Path | None, settings: Settings) -> Path:
     if given is not None:
         return given.expanduser().absolute()
     with open_database(dsn, needs_pgpeer=False) as database:
-        folder = settings.state_directory / _FOLDER
-        default = folder / (urllib.parse.quote(str(database.value(_PLACE)), safe="-") + _ENDING)
+        default = _default_path(database, settings)
         owner = _present_identity(database)
     if owner is None or default.exists():
         return default
-    for path in sorted(folder.glob("*" + _ENDING)):
+    for path in sorted(default.parent.glob("*" + _ENDING)):
         if _peer_id(path) == owner:
             return path
     raise IdentityError(
-        f"This database is the peer {owner}, but the file with its key is not in {folder}.",
-        remedy="Name the file with --identity FILE. A FILE that does not exist yet makes it another peer.",
+        f"This database is the peer {owner}, but the file with its key is not in {default.parent}.",
+        remedy="Name the file with --identity FILE, or put a copy back: pgpeer identity restore COPY. "
+        "With 'pgpeer init --identity NEWFILE' it becomes another peer.",
         code="identity_file",
     )
+
+
+def _default_path(database: Database, settings: Settings) -> Path:
+    folder = settings.state_directory / _FOLDER
+    return folder / (urllib.parse.quote(str(database.value(_PLACE)), safe="-") + _ENDING)
 
 
 def _present_identity(database: Database) -> str | None:
@@ -110,6 +115,50 @@ def backup(
         print_json({"peer_id": key.peer_id, "identity": str(copy.path)})
     else:
         print_lines([f"Copied the key of {key.peer_id} to {copy.path}."])
+
+
+@app.command("restore")
+def restore(
+    backup_file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'pgpeer identity backup' wrote.")],
+    dsn: Dsn = None,
+    identity: Identity = None,
+    as_json: Json = False,
+) -> None:
+    """Put a copy of the identity file back in its place, after that was lost.
+
+    The database goes on in a new epoch, because the copy does not know what the lost file has signed. Stop
+    the worker first.
+    """
+    key = IdentityFile(backup_file.expanduser().absolute()).load()
+    with open_database(required_dsn(dsn)) as database:
+        owner = _present_identity(database)
+        if owner != key.peer_id:
+            present = owner or "nobody yet"
+            raise IdentityError(
+                f"The file {backup_file} is the key of {key.peer_id}; the database is {present}.",
+                remedy="Find the right copy, or let it be another peer: pgpeer init --identity FILE.",
+                code="identity_mismatch",
+            )
+        if database.value(WORKER_RUNS):
+            raise IdentityError(
+                "A worker runs for this database, so its identity file is there.",
+                remedy="Stop the worker first if it shall use the copy.",
+                code="identity_in_use",
+            )
+        default = _default_path(database, Settings.read())
+        file = IdentityFile(default if identity is None else identity.expanduser().absolute())
+        if file.exists():
+            raise IdentityError(
+                f"The identity file '{file.path}' exists already.",
+                remedy="Use it as it is: it knows what it has signed. Move it away if it is damaged.",
+                code="identity_exists",
+            )
+        database.value("SELECT peer_internal.renew_epoch()")  # before the file: harmless without it
+        file.create(key)
+    if as_json:
+        print_json({"peer_id": key.peer_id, "identity": str(file.path)})
+    else:
+        print_lines([f"Put the key of {key.peer_id} back to {file.path}. Start the worker again."])
 
 
 @app.command("rotate")

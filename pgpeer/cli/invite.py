@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pgpeer.cli.database import chosen_bundle, open_database
+from pgpeer.cli.database import WORKER_RUNS, chosen_bundle, open_database
 from pgpeer.cli.options import Bundle, Dsn, Json, required_dsn
 from pgpeer.cli.output import print_json, print_lines, tell
 
@@ -50,13 +50,3 @@ def run(
         print_lines([rows[0]["invite"]])
     if not worker_runs:
         tell("note: no worker runs for this database; the link can be followed once one does: pgpeer worker")
-
-
-WORKER_RUNS = """
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
-                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-                      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
-                                         WHERE d.datname = pg_catalog.current_database())
-                      AND l.classid = peer_internal.lock_key()::oid AND l.objid = 0)
-"""
-"""A query that tells whether a worker holds its lock on this database."""

@@ -1,40 +1,86 @@
-"""`pgpeer peers`: with whom this database exchanges what."""
+"""`pgpeer peers`: with whom this database exchanges what, and how well."""
 
 from __future__ import annotations
 
-from pgpeer.cli.database import open_database
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+
+from pgpeer.cli.database import WORKER_RUNS, Database, notified, open_database
 from pgpeer.cli.options import Bundle, Dsn, Json, required_dsn
-from pgpeer.cli.output import Row, moment, print_json, print_lines, print_rows
+from pgpeer.cli.output import Row, console, print_json
+from pgpeer.cli.peer_table import peer_rows, peer_table
 
-_PEERS = """
-    SELECT m.bundle, m.peer_id, m.label, m.role, m.state, m.last_seen, m.acknowledged,
-           c.connection_id, c.path, c.engine, c.rtt, c.bytes_sent, c.bytes_received, c.since
-      FROM peer.member AS m
-      LEFT JOIN LATERAL (SELECT x.* FROM peer.connection AS x
-                          WHERE x.peer_id = m.peer_id AND x.kind = 'link'
-                          ORDER BY x.since DESC LIMIT 1) AS c ON true
-     WHERE m.peer_id IS DISTINCT FROM peer.identity() AND (%(bundle)s::text IS NULL OR m.bundle = %(bundle)s)
-     ORDER BY m.bundle, m.label, m.peer_id
-"""
-_COLUMNS = ["bundle", "label", "peer_id", "role", "connected", "path", "last_seen"]
+_EVERY_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.2
+"""Many events come together; the table is drawn once for all of them."""
 
 
-def run(bundle: Bundle = None, dsn: Dsn = None, as_json: Json = False) -> None:
-    """List the other members of bundles.
+def run(
+    bundle: Bundle = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Print the table once; so it is too when the output is no terminal."),
+    ] = False,
+    dsn: Dsn = None,
+    as_json: Json = False,
+) -> None:
+    """Watch the other peers.
 
-    Also the connections to them.
+    A live table of members, friends and linked peers: the path to each, round-trip time, goodput, and how far
+    it is behind (commits that it has not acknowledged) or ahead. Drawn anew with every event and each second;
+    Ctrl-C ends it.
     """
     with open_database(required_dsn(dsn)) as database:
         if bundle is not None:
             database.value("SELECT peer_internal.bundle_id(%(bundle)s)", {"bundle": bundle})
-        rows = database.rows(_PEERS, {"bundle": bundle})
-        own = database.value("SELECT peer.identity()")
-    if as_json:
-        print_json(rows)
+        if as_json:
+            print_json(peer_rows(database, bundle))
+        elif once or not sys.stdout.isatty():
+            console().print(_page(database, bundle, peer_rows(database, bundle), whole_ids=True))
+        else:
+            _watch(database, bundle)
+
+
+def _watch(database: Database, bundle: str | None) -> None:
+    """Draws until interrupted, which is the way to end it and no failure."""
+
+    def draw() -> RenderableType:
+        return _page(database, bundle, peer_rows(database, bundle), whole_ids=False)
+
+    try:
+        with (
+            Live(draw(), console=console(), auto_refresh=False) as live,
+            notified(database, "peer_event") as wait,
+        ):
+            while True:
+                live.update(draw(), refresh=True)
+                if wait(_EVERY_SECONDS):
+                    time.sleep(_PAUSE_SECONDS)
+    except KeyboardInterrupt:
         return
-    print_lines([f"This database is {own or 'nobody yet: run pgpeer init'}."])
-    print_rows([_readable(row) for row in rows], _COLUMNS, empty="There are no other members.")
 
 
-def _readable(row: Row) -> Row:
-    return row | {"connected": row["connection_id"] is not None, "last_seen": moment(row["last_seen"])}
+def _page(database: Database, bundle: str | None, rows: list[Row], *, whole_ids: bool) -> RenderableType:
+    own = database.rows("SELECT peer.identity() AS peer_id, c.label FROM peer.config AS c")[0]
+    problems = database.value("SELECT count(*) FROM peer.problem")
+    lines: list[RenderableType] = []
+    if own["peer_id"] is None:
+        lines.append("This database is nobody yet: run pgpeer init.")
+    else:
+        lines.append(f"This database is {own['label']}, {own['peer_id']}.")
+    if not database.value(WORKER_RUNS):
+        lines.append("No worker runs: nothing is exchanged. Start one: pgpeer worker")
+    if rows:
+        lines += [peer_table(rows, datetime.now(UTC), whole_ids=whole_ids)]
+    else:
+        of = f" of {bundle}" if bundle else ""
+        lines.append(f"There are no other members{of}. Invite one: pgpeer invite")
+    if problems:
+        lines.append(f"Problems: {problems}. Look at them with: pgpeer doctor")
+    return Group(*lines)

@@ -10,7 +10,7 @@ from pgpeer.cli.database import open_database
 from pgpeer.cli.options import Dsn, Json, required_dsn
 from pgpeer.cli.output import print_json, print_lines
 
-Relations = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Tables, written as in SQL.")]
+Relations = Annotated[list[str], typer.Argument(metavar="TABLE", help="Tables, written as in SQL.")]
 
 
 def track(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
-from cli.conftest import Outcome, Run
+from cli.conftest import Outcome, Run, start
 from fixtures.databases import Database
 
 from pgpeer.identity.invite import parse_invite
@@ -76,44 +78,42 @@ def test_join_waits_for_the_event_that_ends_it(run: Run, make_database: Make, in
         assert "remedy: Ask." in outcome.err
 
 
+def test_join_tells_why_the_inviter_was_not_reached(
+    run: Run, make_database: Make, cities: Database, invite: str
+) -> None:
+    other = make_database("tokyo")
+    process = start("join", invite, "--timeout", "6", "--dsn", other.dsn)
+    connection = other.connect()
+    while connection.execute("SELECT FROM peer_internal.join_request").fetchone() is None:
+        assert process.poll() is None
+        time.sleep(0.05)
+    connection.execute(
+        "SELECT peer_internal.announce('connect-failed', %s, NULL, NULL, 'ice', 'timeout', true, 'No way through.', 'Wait.')",
+        [cities.peer_id],
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the last attempt to connect failed: No way through.\n" in err
+
+
+def test_ctrl_c_leaves_a_join_to_the_worker_and_says_so(make_database: Make, invite: str) -> None:
+    other = make_database("tokyo")
+    process = start("join", invite, "--dsn", other.dsn)
+    assert process.stderr is not None
+    assert "no worker runs" in process.stderr.readline()  # it begins to wait now
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the request stays with the worker" in err
+    assert "Traceback" not in err
+    assert other.connect().execute("SELECT state FROM peer_internal.join_request").fetchone() == (
+        "requested",
+    )
+
+
 @pytest.mark.parametrize("link", ["", "hello", "pgpeer://join/1/", "pgpeer://join/1/e30"])
 def test_a_malformed_invite_is_refused(run: Run, database: Database, link: str) -> None:
     outcome = run("join", link, "--dsn", database.dsn)
     assert outcome.code == 1
     assert "not a whole pgpeer invite" in outcome.err
-
-
-def test_peers_lists_other_members_with_their_connections(run: Run, cities: Database) -> None:
-    assert "There are no other members." in run("peers", "--dsn", cities.dsn).out
-    connection = cities.connect()
-    connection.execute(
-        "SELECT peer_internal.add_member(peer_internal.bundle_id('atlas'), %s, 'writer', 'tokyo')",
-        [b"k" * 32],
-    )
-    (row,) = run("peers", "atlas", "--dsn", cities.dsn, "--json").json
-    assert (row["bundle"], row["label"], row["role"], row["connection_id"]) == (
-        "atlas",
-        "tokyo",
-        "writer",
-        None,
-    )
-    assert cities.peer_id in run("peers", "--dsn", cities.dsn).out
-
-
-def test_doctor_lists_problems_with_remedies_and_fails(run: Run, cities: Database) -> None:
-    cities.connect().execute("INSERT INTO peer.hub (url) VALUES ('ws://127.0.0.1:9')")
-    outcome = run("doctor", "--dsn", cities.dsn, "--json")
-    assert outcome.code == 1
-    found = {finding["kind"]: finding for finding in outcome.json}
-    assert found["server"]["state"] == found["rights"]["state"] == found["clock"]["state"] == "ok"
-    assert found["worker"]["state"] == "warning"
-    assert found["hub_unreachable"]["state"] == "problem"
-    assert found["identity_file"]["state"] == "problem"  # the key of this test is in no file
-    assert all(finding["remedy"] for finding in outcome.json if finding["state"] != "ok")
-    assert "problem  The hub ws://127.0.0.1:9 does not answer" in run("doctor", "--dsn", cities.dsn).out
-
-
-def test_doctor_of_an_unreachable_database_fails_with_one_problem(run: Run) -> None:
-    outcome = run("doctor", "--dsn", "postgresql://127.0.0.1:1/x", "--json")
-    assert outcome.code == 1
-    assert [finding["kind"] for finding in outcome.json] == ["unreachable"]

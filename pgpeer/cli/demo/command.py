@@ -42,8 +42,7 @@ def run(
         typer.echo(f"Stopped everything and removed {stop}.")
         return
     atlas = Atlas.read(small=small)
-    with _terminable(), Stage(keep=keep) as stage:
-        report = Report()
+    with _terminable(), Report() as report, Stage(keep=keep) as stage:
         report.act("start two PostgreSQL servers, a hub and two workers")
         stage.build()
         report.stage(stage)

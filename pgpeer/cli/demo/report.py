@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Final
+from typing import Final, Self
 
 from rich.markup import escape
 
@@ -19,15 +19,28 @@ _SHOWN_COMMITS: Final = 20
 
 
 class Report:
-    """Prints the demo's progress and results on standard output."""
+    """Prints the demo's progress and results on standard output; use it in a `with` statement.
+
+    In a terminal a line at the end shows that something goes on.
+    """
 
     def __init__(self) -> None:
         self._console = console()
         self._start = time.monotonic()
+        self._status = self._console.status("starting")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
 
     def act(self, title: str) -> None:
         """Begins an act, with the seconds since the start."""
         self._console.print(f"\n[bold]{time.monotonic() - self._start:5.1f} s  {escape(title)}[/]")
+        self._status.update(escape(title))
 
     def line(self, text: str) -> None:
         """A line of an act."""
@@ -55,6 +68,9 @@ class Report:
             f"({rate:,.0f} rows/s)"
         )
         path = found.path
+        if path.local_candidate is None:
+            self.line(f"path: {path.path} ({path.engine})")
+            return
         self.line(f"path: {path.path} ({path.engine}), selected candidate pair:")
         self.line(f"    tokyo  {path.local_candidate}")
         self.line(f"    paris  {path.remote_candidate}")

@@ -18,6 +18,13 @@ _AGREE_SECONDS: Final = 60.0
 _PAUSE: Final = 0.02
 _LATENCY_SAMPLES: Final = 10
 
+_UPGRADE_SECONDS: Final = 10.0
+
+_PATH: Final = """
+    SELECT c.path, c.engine, c.local_candidate, c.remote_candidate
+      FROM peer.connection AS c WHERE c.state = 'open' ORDER BY c.since DESC LIMIT 1
+"""
+
 _TRAFFIC: Final = """
     SELECT coalesce(sum(c.bytes_sent), 0)::bigint, coalesce(sum(c.bytes_received), 0)::bigint
       FROM peer.connection AS c
@@ -30,8 +37,8 @@ class Path:
 
     path: str
     engine: str
-    local_candidate: str
-    remote_candidate: str
+    local_candidate: str | None
+    remote_candidate: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,7 @@ def fill(paris: Place, tokyo: Place, atlas: Atlas) -> Filled:
     _wait_until(lambda: _is_joined(tokyo), _JOIN_SECONDS, "The second peer did not join", tokyo)
     join_seconds = time.monotonic() - start
     rows = sum(count(tokyo, table) for table in TABLES)
-    found = tokyo.rows("SELECT path, engine, local_candidate, remote_candidate FROM peer.connection")
-    return Filled(load_seconds, track_seconds, join_seconds, rows, Path(*found[0]))
+    return Filled(load_seconds, track_seconds, join_seconds, rows, _settled_path(tokyo))
 
 
 def edit_together(paris: Place, tokyo: Place, *, rounds: int) -> Together:
@@ -213,6 +219,18 @@ def _is_joined(place: Place) -> bool:
 def _has_noticed(place: Place, last_event: int) -> bool:
     query = "SELECT EXISTS (SELECT FROM peer.event WHERE id > %s AND kind = 'disconnected')"
     return bool(place.value(query, last_event))
+
+
+def _settled_path(place: Place) -> Path:
+    """The path of the link; a link that began over the hub gets some seconds to find a direct one."""
+    give_up = time.monotonic() + _UPGRADE_SECONDS
+    while True:
+        found = place.rows(_PATH)
+        if found and (found[0][0] != "relay" or time.monotonic() > give_up):
+            return Path(*found[0])
+        if time.monotonic() > give_up:
+            raise _late("The link broke and did not come back", place)
+        time.sleep(_PAUSE)
 
 
 def _standing(place: Place) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from pgpeer.errors import HubError, LocalProtocolError, RemoteProtocolError
+from pgpeer.errors import CODES, HubError, LocalProtocolError, RemoteProtocolError
 from pgpeer.signaling.messages import Accept, CircuitOffered, Credit, End, Shut
 from pgpeer.signaling.wire import circuit_frame, encode
 
@@ -218,7 +218,7 @@ def shut_error(code: str, detail: str) -> HubError:
     """Make the error with which a circuit ended."""
     return HubError(
         f"The circuit was closed: {detail or code}",
-        code=code,
+        code=code if code in CODES else "remote_closed",
         phase="transfer",
         retryable=code not in {"refused_policy", "refused_blocked", "local_closed"},
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import Enum
 from typing import Final
 
-from pgpeer.errors import HubError, LocalProtocolError, RemoteProtocolError
+from pgpeer.errors import CODES, HubError, LocalProtocolError, RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.signaling.authentication import authenticate
 from pgpeer.signaling.circuits import ClientCircuits
@@ -25,8 +24,12 @@ from pgpeer.signaling.client_events import (
     RequestAnswered,
     SignalAnswered,
 )
+from pgpeer.signaling.client_requests import PendingRequest
+from pgpeer.signaling.client_states import TRANSITIONS, ClientState
 from pgpeer.signaling.limits import HubLimits
 from pgpeer.signaling.messages import (
+    CIRCUITS,
+    MAILBOX,
     OFFERED_BY,
     Changes,
     CircuitOffered,
@@ -57,6 +60,7 @@ from pgpeer.signaling.messages import (
 from pgpeer.signaling.wire import decode_for_client, encode, read_circuit_frame
 
 __all__ = [
+    "TRANSITIONS",
     "BoxReceived",
     "ClientConversation",
     "ClientEvent",
@@ -71,45 +75,7 @@ __all__ = [
 
 CONNECT_SLOW_SECONDS: Final = 3.0
 CONNECT_FAIL_SECONDS: Final = 10.0
-SIGNAL_FAIL_SECONDS: Final = 15.0
 PENDING_SIGNALS_LIMIT: Final = 1024
-
-
-class ClientState(Enum):
-    """Where the conversation stands."""
-
-    AWAITING_HELLO = "awaiting_hello"
-    AWAITING_WELCOME = "awaiting_welcome"
-    READY = "ready"
-    CLOSED = "closed"
-
-
-_READY_MESSAGES: Final = (
-    Presence,
-    Delivery,
-    TakeSignal,
-    Refusal,
-    Pong,
-    Registered,
-    Discovered,
-    Changes,
-    Posted,
-    Mail,
-    TurnOffer,
-    CircuitOpened,
-    CircuitOffered,
-    Credit,
-    End,
-    Shut,
-)
-TRANSITIONS: Final[dict[tuple[ClientState, type[HubMessage]], ClientState]] = {
-    (ClientState.AWAITING_HELLO, Hello): ClientState.AWAITING_WELCOME,
-    (ClientState.AWAITING_HELLO, Refusal): ClientState.AWAITING_HELLO,
-    (ClientState.AWAITING_WELCOME, Welcome): ClientState.READY,
-    (ClientState.AWAITING_WELCOME, Refusal): ClientState.AWAITING_WELCOME,
-    **{(ClientState.READY, message): ClientState.READY for message in _READY_MESSAGES},
-}
-"""What a hub may say when; all else ends the conversation, and so does a refusal that names no request."""
 
 
 class ClientConversation:
@@ -153,7 +119,9 @@ class ClientConversation:
         self._outbox: deque[str] = deque()
         self._data: deque[str | bytes] = deque()
         self.circuits = ClientCircuits(self._data)
-        self._pending: dict[int, tuple[float, bool]] = {}
+        self._watched: frozenset[str] = frozenset()
+        self._followed: frozenset[str] = frozenset()
+        self._pending: dict[int, PendingRequest] = {}
         self._last_request = 0
 
     def start(self, now: float) -> None:
@@ -202,9 +170,13 @@ class ClientConversation:
         if now >= self._ping_at:
             self._put(Ping())
             self._ping_at = now + self._ping_seconds
-        overdue = [request for request, (deadline, _) in self._pending.items() if now >= deadline]
+        slow = [one for one in self._pending.values() if not one.told_slow and now >= one.slow_at]
+        for one in slow:
+            one.told_slow = True
+        told: list[ClientEvent] = [HubSlow("signalling")] if slow else []
+        overdue = [request for request, one in self._pending.items() if now >= one.fail_at]
         error = HubError(f"The hub {self._url} did not answer in time.", code="timeout", phase="signalling")
-        return [event for request in overdue for event in self._failed(request, error)]
+        return [*told, *(event for request in overdue for event in self._failed(request, error))]
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None when never."""
@@ -213,7 +185,7 @@ class ClientConversation:
         if self._state is not ClientState.READY:
             return self._started_at + (CONNECT_FAIL_SECONDS if self._told_slow else CONNECT_SLOW_SECONDS)
         dead_at = self._heard_at + self._limits.dead_seconds
-        return min(dead_at, self._ping_at, *(deadline for deadline, _ in self._pending.values()))
+        return min(dead_at, self._ping_at, *(one.next_deadline for one in self._pending.values()))
 
     def next_frame(self) -> str | bytes | None:
         """Take the next frame to send, None when there is none now; signals go before data of circuits."""
@@ -231,6 +203,7 @@ class ClientConversation:
         wanted = tuple(dict.fromkeys(peer_ids))
         if len(wanted) > self._limits.watched_peers:
             raise LocalProtocolError(f"At most {self._limits.watched_peers} peers can be watched at one hub.")
+        self._watched = frozenset(wanted)
         self._put(Watch(wanted))
 
     def say(self, message: Follow | Taken) -> None:
@@ -241,6 +214,8 @@ class ClientConversation:
             HubError: the hub does not offer that.
         """
         self._require_offered(message)
+        if isinstance(message, Follow):
+            self._followed = frozenset(message.namespaces)
         self._put(message)
 
     def send_box(self, to: str, sid: str, box: bytes, now: float) -> int:
@@ -298,20 +273,26 @@ class ClientConversation:
                 self._ping_at = now + self._ping_seconds
                 return [HubReady(self._hello.hub_id, self._hello.features)]
             case Presence(online, offline):
-                arrived = [PeerOnline(peer_id, label) for peer_id, label in online.items()]
-                return [*arrived, *(PeerOffline(peer_id) for peer_id in offline)]
+                # of others than we watch now a hub speaks late, or to fill our memory
+                arrived = [PeerOnline(one, label) for one, label in online.items() if one in self._watched]
+                return [*arrived, *(PeerOffline(one) for one in offline if one in self._watched)]
             case Delivery(request, delivered):
                 expected = self._pending.pop(request, None)
                 return [SignalAnswered(request, delivered)] if expected else []
             case TakeSignal(sender, sid, box):
                 return [BoxReceived(sender, sid, box)]
             case Mail(mail, sender, sent_at, box):
+                self._require_taken(MAILBOX)
                 return [MailReceived(mail, sender, sent_at, box)]
             case Changes(namespace, joined, left, missed):
-                return [NamespaceChanged(namespace, joined, left, missed)]
+                is_followed = namespace in self._followed
+                return [NamespaceChanged(namespace, joined, left, missed)] if is_followed else []
             case Refusal():
                 return self._refused(message)
-            case CircuitOffered() | Credit() | End() | Shut():
+            case CircuitOffered():
+                self._require_taken(CIRCUITS)
+                return [*self.circuits.take(message)]
+            case Credit() | End() | Shut():
                 return [*self.circuits.take(message)]
             case Registered() | Discovered() | Posted() | TurnOffer() | CircuitOpened():
                 return self._replied(message)
@@ -331,7 +312,7 @@ class ClientConversation:
         error = HubError(
             f"The hub {self._url} refused: {message.detail}",
             remedy=message.hint,
-            code=message.code,
+            code=message.code if message.code in CODES else "internal",
             phase="signalling" if ready else "hub_auth",
             retryable=message.retryable,
         )
@@ -343,17 +324,24 @@ class ClientConversation:
         expected = self._pending.pop(request, None)
         if expected is None:
             return []
-        _, is_signal = expected
-        if is_signal:
+        if expected.is_signal:
             return [SignalAnswered(request, False, error)]
         return [RequestAnswered(request, None, error, elsewhere)]
 
     def _tick_connecting(self, now: float) -> list[ClientEvent]:
+        phase = "hub_connect" if self._state is ClientState.AWAITING_HELLO else "hub_auth"
         if now >= self._started_at + CONNECT_FAIL_SECONDS:
-            return self.close(HubError(f"The hub {self._url} did not let us in in time.", code="timeout"))
+            return self.close(
+                HubError(
+                    f"The hub {self._url} did not let us in in time.",
+                    remedy="The worker tries again by itself; check that the hub runs and is not overloaded.",
+                    code="timeout",
+                    phase=phase,
+                )
+            )
         if now >= self._started_at + CONNECT_SLOW_SECONDS and not self._told_slow:
             self._told_slow = True
-            return [HubSlow()]
+            return [HubSlow(phase)]
         return []
 
     def _broken(self, sentence: str, code: str) -> list[ClientEvent]:
@@ -375,7 +363,7 @@ class ClientConversation:
                 f"A message of {len(frame)} bytes does not fit a frame.", code="too_large"
             )
         self._last_request += 1
-        self._pending[self._last_request] = (now + SIGNAL_FAIL_SECONDS, is_signal)
+        self._pending[self._last_request] = PendingRequest(now, is_signal)
         self._outbox.append(frame)
         return self._last_request
 
@@ -385,6 +373,10 @@ class ClientConversation:
     def _require_ready(self) -> None:
         if self._state is not ClientState.READY:
             raise LocalProtocolError(f"The conversation with the hub is {self._state.value}, not ready.")
+
+    def _require_taken(self, feature: str) -> None:
+        if feature not in self._features:
+            raise RemoteProtocolError(f"The hub pushes '{feature}', which was not asked for.")
 
     def _require_offered(self, message: ClientMessage) -> None:
         self._require_ready()

@@ -19,7 +19,9 @@ class HubReady:
 
 @dataclass(frozen=True, slots=True)
 class HubSlow:
-    """The hub takes longer than 3 s to let us in; it is not given up yet."""
+    """The hub takes longer than 3 s to let us in or to answer; it is not given up yet."""
+
+    phase: str = "hub_connect"
 
 
 @dataclass(frozen=True, slots=True)

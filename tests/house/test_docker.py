@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -70,13 +71,27 @@ def test_the_python_of_the_images_is_one_that_pgpeer_supports() -> None:
             assert version in supported
 
 
-def test_compose_has_two_databases_two_workers_a_hub_and_a_turn_server() -> None:
+def test_compose_has_two_databases_two_workers_a_hub_with_its_own_and_a_turn_server() -> None:
     services = compose()["services"]
     images = [service.get("image", "").partition(":")[0] for service in services.values()]
     commands = [service["command"][0] for service in services.values() if "build" in service]
-    assert images.count("postgres") == 2
+    assert images.count("postgres") == 3
     assert images.count("coturn/coturn") == 1
     assert sorted(commands) == ["hub", "init", "init", "worker", "worker"]
+
+
+def test_the_hub_of_compose_keeps_its_state_and_shares_a_secret_with_the_turn_server() -> None:
+    file = compose()
+    hub, coturn = file["services"]["hub"], file["services"]["coturn"]
+    options = dict(itertools.pairwise(hub["command"]))
+    assert re.search(r"@hubstate:5432/hub$", options["--dsn"])
+    assert "hubstate" in hub["depends_on"]
+    assert options["--turn-url"].endswith("turn:coturn:3478}")
+    (mounted,) = hub["configs"]
+    assert mounted["target"] == options["--turn-secret-file"]
+    secret = file["configs"][mounted["source"]]["content"]
+    assert f"--static-auth-secret={secret}" in coturn["command"]
+    assert "--use-auth-secret" in coturn["command"]
 
 
 def test_compose_refers_only_to_what_it_defines() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import psycopg
 import pytest
 from fixtures.databases import Databases
+from fixtures.versions import SECOND
 
 from pgpeer.errors import HubError, StoreError
 from pgpeer.hub.memory import MemoryStore
@@ -39,12 +40,12 @@ class Open:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=["memory", "postgres", "postgres 15"])
+@pytest.fixture(params=["memory", "postgres", "second postgres"])
 async def kept(request: pytest.FixtureRequest, databases: Databases) -> AsyncIterator[Open]:
     drop: Callable[[], None] = lambda: None  # noqa: E731
     store: HubStore = MemoryStore(LIMITS)
     if request.param != "memory":
-        version = "15" if request.param == "postgres 15" else None
+        version = SECOND if request.param == "second postgres" else None
         cluster, name = databases.bare(databases.cluster(version))
         drop = partial(databases.drop_named, cluster, name)
         store = PostgresStore(cluster.dsn(name), LIMITS)

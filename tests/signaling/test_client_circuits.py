@@ -18,7 +18,7 @@ from pgpeer.signaling.circuits import (
     CircuitShut,
     ClientCircuits,
 )
-from pgpeer.signaling.client import HubClosed
+from pgpeer.signaling.client import HubClosed, HubSlow
 from pgpeer.signaling.client_events import RequestAnswered
 from pgpeer.signaling.messages import (
     Accept,
@@ -159,7 +159,8 @@ def test_a_circuit_that_opens_too_late_is_shut_and_one_that_opens_in_time_is_tol
     for _ in range(3):
         pair.wait(5.0)
         pair.exchange()
-    (failed,) = pair.client_events
+    slow, failed = pair.client_events
+    assert slow == HubSlow("signalling")
     assert isinstance(failed, RequestAnswered)
     assert failed.error is not None
     assert failed.error.code == "timeout"

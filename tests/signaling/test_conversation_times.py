@@ -1,4 +1,5 @@
-from conversation_pair import BOB, Pair, closing_code
+import pytest
+from conversation_pair import BOB, HELLO, Pair, closing_code
 
 from pgpeer.signaling.client import (
     HubClosed,
@@ -6,6 +7,7 @@ from pgpeer.signaling.client import (
     SignalAnswered,
 )
 from pgpeer.signaling.limits import HubLimits
+from pgpeer.signaling.wire import encode
 
 
 def test_the_client_says_that_it_is_there_and_the_hub_keeps_its_lease() -> None:
@@ -49,36 +51,53 @@ def test_a_silent_hub_is_given_up() -> None:
     pair.wait(24.9)
     assert not pair.client.is_closed
     pair.wait(0.1)
-    answer, closed = pair.client_events
+    slow, answer, closed = pair.client_events
+    assert slow == HubSlow("signalling")
     assert isinstance(answer, SignalAnswered)
     assert isinstance(closed, HubClosed)
     assert closed.error.code == "timeout"
     assert closed.error.retryable
 
 
-def test_connecting_is_first_slow_and_then_fails() -> None:
+@pytest.mark.parametrize("phase", ["hub_connect", "hub_auth"])
+def test_connecting_is_first_slow_and_then_fails(phase: str) -> None:
     pair = Pair(welcomed=False)
+    if phase == "hub_auth":  # the hub says hello, and then nothing
+        pair.client.receive(encode(HELLO), pair.now)
     assert pair.client.next_deadline() == pair.now + 3.0
-    pair.wait(3.0)
-    assert pair.client_events == [HubSlow()]
-    pair.wait(6.9)
-    assert pair.client_events == [HubSlow()]
+    pair.wait(2.9)
+    assert pair.client_events == []
     pair.wait(0.1)
-    assert isinstance(pair.client_events[-1], HubClosed)
+    assert pair.client_events == [HubSlow(phase)]
+    pair.wait(6.9)
+    assert pair.client_events == [HubSlow(phase)]
+    pair.wait(0.1)
+    closed = pair.client_events[-1]
+    assert isinstance(closed, HubClosed)
+    assert (closed.error.code, closed.error.phase, closed.error.retryable) == ("timeout", phase, True)
+    assert closed.error.remedy
 
 
 def test_a_signal_without_an_answer_fails_and_a_late_answer_is_ignored() -> None:
     pair = Pair()
     request = pair.client.send_box(BOB.peer_id, "sid", b"box", pair.now)
     pair.exchange()
-    pair.wait(10.0)
-    pair.exchange()
+    assert pair.client.next_deadline() == pair.now + 3.0
+    pair.wait(2.9)
     assert pair.client_events == []
-    pair.wait(5.0)
-    (answer,) = pair.client_events
+    pair.wait(0.1)
+    assert pair.client_events == [HubSlow("signalling")]
+    assert pair.client.next_deadline() == pair.now + 7.0  # a ping
+    pair.wait(7.0)
+    pair.exchange()
+    assert pair.client.next_deadline() == pair.now + 5.0
+    pair.wait(4.9)
+    assert pair.client_events == [HubSlow("signalling")]
+    pair.wait(0.1)
+    _, answer = pair.client_events
     assert isinstance(answer, SignalAnswered)
     assert answer.error is not None
     assert answer.error.code == "timeout"
     pair.server.report_delivery(request, True)
     pair.exchange()
-    assert pair.client_events == [answer]
+    assert pair.client_events == [HubSlow("signalling"), answer]

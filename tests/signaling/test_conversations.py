@@ -36,6 +36,7 @@ def test_more_peers_than_can_be_watched_are_refused_on_both_sides() -> None:
 
 def test_presence_is_pushed_and_a_newer_state_replaces_an_unsent_one() -> None:
     pair = Pair()
+    pair.client.watch([BOB.peer_id, CAROL.peer_id])
     pair.server.push_presence(BOB.peer_id, "bob")
     pair.server.push_presence(CAROL.peer_id, None)
     pair.server.push_presence(BOB.peer_id, None)
@@ -47,6 +48,7 @@ def test_presence_is_pushed_and_a_newer_state_replaces_an_unsent_one() -> None:
 def test_many_presences_are_split_into_frames_that_fit() -> None:
     pair = Pair()
     keys = [PrivateKey.from_seed(number.to_bytes(32, "big")) for number in range(250)]
+    pair.client.watch(key.peer_id for key in keys)
     for key in keys:
         pair.server.push_presence(key.peer_id, "\U0001f6a2" * 128)
     frames = 0

@@ -8,12 +8,14 @@ from conversation_pair import ALICE, BOB, CAROL, Pair
 
 from pgpeer.signaling.client_events import MailReceived, NamespaceChanged
 from pgpeer.signaling.limits import HubLimits
-from pgpeer.signaling.messages import Mail
+from pgpeer.signaling.messages import Follow, Mail
 from pgpeer.signaling.outbox import Outbox
 
 
 def test_a_newer_state_of_a_peer_in_a_namespace_replaces_one_that_waits() -> None:
     pair = Pair()
+    pair.client.say(Follow(("n", "m")))
+    pair.exchange()
     pair.server.push_change("n", BOB.peer_id, b"first")
     pair.server.push_change("n", CAROL.peer_id, b"carol")
     pair.server.push_change("n", BOB.peer_id, b"second")

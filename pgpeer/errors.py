@@ -12,6 +12,7 @@ PHASES: Final = frozenset(
         "signalling",
         "ice",
         "dtls",
+        "tls",
         "identity",
         "hello",
         "sync",

@@ -217,6 +217,19 @@ async def store_peer_record(
     )
 
 
+async def own_record(connection: Connection) -> tuple[int, bytes] | None:
+    """Give the number and the record that this database last said of itself; None: it never did."""
+    rows = await connection.fetch("SELECT * FROM peer_internal.own_record()")
+    return (rows[0]["seq"], bytes(rows[0]["record"])) if rows else None
+
+
+async def store_own_record(connection: Connection, peer_id: str, seq: int, record: bytes) -> None:
+    """Remember what this database says of itself; it is no address to dial."""
+    await connection.value(
+        "SELECT peer_internal.store_peer_record($1, $2, $3, '', '{}', NULL)", peer_id, seq, record
+    )
+
+
 async def records_for(connection: Connection, peer_id: str) -> list[bytes]:
     """Give the signed records of others that a peer may be told: of those it shares a bundle with."""
     rows = await connection.fetch("SELECT record FROM peer_internal.records_for($1)", peer_id)

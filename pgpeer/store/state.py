@@ -258,6 +258,15 @@ async def connected(
     )
 
 
+async def path_changed(
+    connection: Connection, connection_id: UUID, path: Sequence[str], rtt_seconds: float | None
+) -> None:
+    """A link goes on over another path; `path` as for `connected`. One that is not listed is let be."""
+    await connection.value(
+        "SELECT peer_internal.worker_path_changed($1, $2, $3, $4, $5, $6)", connection_id, *path, rtt_seconds
+    )
+
+
 async def disconnected(
     connection: Connection, connection_id: UUID, code: str, phase: str, retryable: bool, detail: str
 ) -> None:
@@ -355,3 +364,8 @@ async def members_told(
             [role for _, role in members],
         )
     )
+
+
+async def diagnosed(connection: Connection, report: str) -> None:
+    """Keep what the worker says about its process, a JSON object."""
+    await connection.value("SELECT peer_internal.worker_diagnosed($1::jsonb)", report)

@@ -11,6 +11,7 @@ from uuid import UUID
 from pgpeer.errors import ConfigError
 from pgpeer.identity.peer_id import peer_id_from_public_key
 from pgpeer.store.database import Connection
+from pgpeer.store.reachability import IceEntry, Reachability, read_ice, read_reachability
 from pgpeer.store.trust import Trust, read_trust
 
 
@@ -33,15 +34,6 @@ class BundleState:
     has_unsigned: bool
     has_due: bool
     is_joining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class IceEntry:
-    """A row of peer.stun_server."""
-
-    url: str
-    username: str | None
-    credential: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,7 @@ class View:
         clock: the server's time in unix seconds.
         clock_drift_limit: so many seconds ahead of others a commit may be dated.
         trust: whom the worker may link with.
+        reach: how.
     """
 
     label: str = ""
@@ -84,6 +77,7 @@ class View:
     clock: float = 0.0
     clock_drift_limit: float = 300.0
     trust: Trust = field(default_factory=Trust)
+    reach: Reachability = field(default_factory=Reachability)
 
     def shared_with(self, peer_id: str) -> dict[UUID, str]:
         """The bundles that a peer may exchange with this database, with its role; none when it is blocked."""
@@ -114,12 +108,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The counters of one connection; `rtt` in seconds."""
+    """The counters of one connection; `rtt` in seconds, the rates in bytes per second."""
 
     connection_id: UUID
     bytes_sent: int
     bytes_received: int
     rtt: float | None
+    sent_rate: int = 0
+    received_rate: int = 0
 
 
 async def look(connection: Connection, traffic: Sequence[Traffic]) -> View:
@@ -130,6 +126,8 @@ async def look(connection: Connection, traffic: Sequence[Traffic]) -> View:
             "bytes_sent": one.bytes_sent,
             "bytes_received": one.bytes_received,
             "rtt": one.rtt,
+            "bytes_sent_per_second": one.sent_rate,
+            "bytes_received_per_second": one.received_rate,
         }
         for one in traffic
     ]
@@ -163,7 +161,7 @@ def _view(found: dict[str, Any]) -> View:
         connect_timeout=float(config["connect_timeout"]),
         reconnect_delay_max=float(config["reconnect_delay_max"]),
         hubs=tuple(found["hubs"]),
-        ice=tuple(IceEntry(item["url"], item["username"], item["credential"]) for item in found["ice"]),
+        ice=tuple(read_ice(item) for item in found["ice"]),
         bundles={bundle.bundle_id: bundle for bundle in bundles},
         members=members,
         joins=tuple(_join(item) for item in found["joins"]),
@@ -171,6 +169,7 @@ def _view(found: dict[str, Any]) -> View:
         clock=found["clock"] / 1000,
         clock_drift_limit=float(config["clock_drift_limit"]),
         trust=read_trust(found["trust"]),
+        reach=read_reachability(found["reach"]),
     )
 
 

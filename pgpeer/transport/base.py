@@ -41,7 +41,8 @@ class Candidate:
     protocol: str
 
     def __str__(self) -> str:
-        host = f"[{self.address}]" if ":" in self.address else self.address
+        is_ipv6 = ":" in self.address and "/" not in self.address  # a relay's is the URL of its hub
+        host = f"[{self.address}]" if is_ipv6 else self.address
         at = f"{host}:{self.port}" if self.port else host
         return f"{self.type} {at}/{self.protocol}"
 

@@ -18,10 +18,19 @@ from pgpeer.transport.path_proof import stream_fingerprints
 from pgpeer.transport.peer_link import PeerLink
 from pgpeer.transport.proving import Proven, prove_as_opener, prove_as_taker
 from pgpeer.transport.race import Race
-from pgpeer.transport.ways import Exchange, Way, WebRTCWay
+from pgpeer.transport.ways import Exchange, TlsWay, Way, WebRTCWay
 
 ANSWER_SECONDS: Final = 10.0
 """So long an offer waits for its answer, or for a path to go over."""
+
+FRAUDS: Final = frozenset({"bad_signature", "identity_mismatch"})
+"""The codes that say that somebody stands between, or in the peer's place."""
+
+REFUSALS: Final = frozenset({"refused_policy", "refused_blocked"})
+"""The codes with which a peer says that it does not want this one."""
+
+MISTAKES: Final = frozenset({"identity_mismatch", "bad_signature", "bad_message"})
+"""The codes that tell that a path leads to somebody else."""
 
 
 class Contact:
@@ -66,6 +75,7 @@ class Contact:
         self.opened: asyncio.Future[PeerLink] = self._loop.create_future()
         self._race = Race(frozenset(way.kind for way in ways()), self._loop.time(), leads=leads)
         self._attempts: dict[PathKind, asyncio.Task[None]] = {}
+        self._again: set[PathKind] = set()
         self._answering: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._numbers = count(1)
@@ -82,6 +92,7 @@ class Contact:
         if self._is_over:
             return
         ways = {way.kind: way for way in self._ways()}
+        self._race.know(frozenset(ways), self._loop.time())
         for kind in self._race.due(self._loop.time()):
             if kind in ways:
                 self._attempts[kind] = task = self._loop.create_task(self._try(ways[kind]))
@@ -125,9 +136,17 @@ class Contact:
             own.cancel()
         return True
 
-    def hurry(self) -> None:
-        """The network changed or the machine woke up: ask on every path, try every way."""
+    def hurry(self, *, afresh: bool) -> None:
+        """The network changed or the machine woke up: ask on every path, try every way.
+
+        Args:
+            afresh: whether attempts under way are worth nothing any more.
+        """
         self._race.hurry(self._loop.time())
+        if afresh:
+            self._again |= self._attempts.keys()
+            for attempt in self._attempts.values():
+                attempt.cancel()
         if self.link is not None:
             self.link.probe()
         self.run()
@@ -212,7 +231,22 @@ class Contact:
 
     async def _try(self, way: Way) -> None:
         link = await way.dial(self._exchange_for(way))
-        self._join(await prove_as_opener(self._key, link, self.peer_id, self.token))
+        try:
+            proven = await prove_as_opener(self._key, link, self.peer_id, self.token)
+        except (TransportError, RemoteProtocolError) as error:
+            if isinstance(way, TlsWay) and error.code in MISTAKES:
+                way.misled(link)  # somebody else listens there
+            raise
+        if isinstance(way, TlsWay):
+            way.led(link)
+        self._join(proven)
+
+    def _most_telling(self) -> PgpeerError:
+        """Of the reasons of all ways: somebody else at the other end, the peer's refusal, or the network."""
+        reasons = list(self.failures.values())
+        frauds = [error for error in reasons if error.code in FRAUDS]
+        refusals = [error for error in reasons if error.code in REFUSALS]
+        return (frauds or refusals or [error for error in reasons if error.phase == "ice"] or reasons)[-1]
 
     def _tried(self, kind: PathKind, attempt: asyncio.Task[None]) -> None:
         if self._attempts.get(kind) is attempt:
@@ -220,10 +254,13 @@ class Contact:
         error = None if attempt.cancelled() else attempt.exception()
         if attempt.cancelled() or error is not None:
             self._race.failed(kind, self._loop.time(), self._chance.random())
+        if kind in self._again:
+            self._again.discard(kind)
+            self._race.hurry(self._loop.time())
         if isinstance(error, PgpeerError):
             self.failures[kind] = error
             if self.link is None and not self._attempts and not self._is_over:
-                self.fail(error)
+                self.fail(self._most_telling())
         elif error is not None:
             self._loop.call_exception_handler({"message": "an attempt failed", "exception": error})
         self.run()

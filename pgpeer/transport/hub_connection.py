@@ -117,6 +117,7 @@ class HubConnection:
         self._guard = RecordGuard()
         self._is_visitor = visitor
         self._written = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed_because: HubError | None = None
         self.hub_id = ""
@@ -199,7 +200,7 @@ class HubConnection:
         self._replies[request] = reply
         if circuit_to:
             self._opening[request] = circuit_to
-        self._written.set()
+        self._asked()
         try:
             return await reply
         finally:
@@ -228,13 +229,22 @@ class HubConnection:
         with suppress(ConnectionClosed):
             while (deadline := self._conversation.next_deadline()) is not None:
                 try:
-                    async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                    async with asyncio.timeout(max(0.0, deadline - self._clock())) as self._patience:
                         frame = await socket.recv()
                 except TimeoutError:
                     self._take(self._conversation.tick(self._clock()))
                 else:
                     self._take(self._conversation.receive(frame, self._clock()))
                 self._written.set()
+        self._patience = None
+
+    def _asked(self) -> None:
+        """A request goes out: its time-outs may come before what the reader waits for."""
+        self._written.set()
+        deadline = self._conversation.next_deadline()
+        if deadline is not None and self._patience is not None and not self._patience.expired():
+            now = asyncio.get_running_loop().time()
+            self._patience.reschedule(now + max(0.0, deadline - self._clock()))
 
     async def _write(self, socket: ClientConnection) -> None:
         with suppress(ConnectionClosed):

@@ -143,7 +143,7 @@ class HubClient(HubConnection):
         request = self._conversation.send_box(to, sid, box, self._clock())
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._signals[request] = answer
-        self._written.set()
+        self._asked()
         try:
             return await answer
         finally:

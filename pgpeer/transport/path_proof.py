@@ -28,7 +28,6 @@ PATH_VERSION: Final = 1
 PROOF_DOMAIN: Final = "path"
 TOKEN_BYTES: Final = 16
 NONCE_BYTES: Final = 32
-PROOF_SLOW_SECONDS: Final = 2.0
 PROOF_FAIL_SECONDS: Final = 10.0
 """How long both sides may take to prove who they are."""
 

@@ -51,6 +51,11 @@ class Race:
         self._ways = {kind: _Way(RANKS[kind], begin) for kind in kinds}
         self._sound: dict[int, int] = {}
 
+    def know(self, kinds: frozenset[PathKind], now: float) -> None:
+        """These ways can be tried now: those that were not known before begin at once."""
+        for kind in kinds - self._ways.keys():
+            self._ways[kind] = _Way(RANKS[kind], now)
+
     def due(self, now: float) -> list[PathKind]:
         """Give the ways to try now, best first; each counts as under way until `failed` or `opened`."""
         found = [kind for kind, way in self._ways.items() if self._is_wanted(way) and way.next_at <= now]

@@ -139,10 +139,22 @@ class Reach:
         contact = self._current(peer_id)
         return contact is None or contact.begin_answer()
 
-    def hurry(self) -> None:
-        """The network changed, the machine woke up, or a hub is back: ask on every path, try every way."""
-        for contact in list(self._contacts.values()):
-            contact.hurry()
+    def hurry(self, peer_id: str | None = None, *, afresh: bool = False) -> None:
+        """The network changed, the machine woke up, or a hub is back: ask on every path, try every way.
+
+        Args:
+            peer_id: only the peer to which there are new ways; None: all.
+            afresh: whether attempts that are under way begin again, for they rest on what is no more.
+        """
+        one = self._contacts.get(peer_id) if peer_id is not None else None
+        for contact in list(self._contacts.values()) if peer_id is None else [one]:
+            if contact is not None:
+                contact.hurry(afresh=afresh)
+
+    def is_linked(self, peer_id: str) -> bool:
+        """Whether there is a path to a peer now."""
+        contact = self._contacts.get(peer_id)
+        return contact is not None and contact.link is not None and contact.link.is_connected
 
     async def close(self) -> None:
         """End everything; takes about two seconds at most."""
@@ -262,5 +274,6 @@ def _timeout(contact: Contact, seconds: float) -> PgpeerError:
     return TransportError(
         f"No way to the peer was found within {seconds:g} s" + (f" ({reasons})" if reasons else "") + ".",
         code="timeout",
-        remedy="Check that the peer is online, that UDP is not blocked, and that a hub offers relays.",
+        remedy="Check that the peer is online and that UDP is not blocked; or enter a TURN server in "
+        "peer.stun_server, use a hub that offers relays, or let a side listen (peer.config.listen_address).",
     )

@@ -299,7 +299,7 @@ def _failed(what: str, *, code: str, retryable: bool = True) -> TransportError:
     return TransportError(
         f"The encrypted connection to the peer {what}.",
         code=code,
-        phase="dtls",
+        phase="tls",
         retryable=retryable,
         remedy="Check that the address and port belong to a pgpeer worker of the same version.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pgpeer.errors import TransportError
 from pgpeer.transport import webrtc
@@ -64,17 +64,24 @@ class RelayWay:
         return await open_relay(circuit, self.certificate, hub_url=self.hub_url, is_opener=True)
 
 
-@dataclass(frozen=True, slots=True)
+Outcome = Literal["led", "silent", "misled"]
+"""How an address has done: it led to the peer, nothing answered there, or somebody else did."""
+
+
+@dataclass(slots=True)
 class TlsWay:
     """Straight to an address at which the peer listens.
 
     Attributes:
         addresses: host and port of each, tried all at once; the first that answers is used.
         certificate: this side's.
+        note: is told how each address has done; must not wait.
     """
 
     addresses: Sequence[tuple[str, int]]
     certificate: Certificate
+    note: Callable[[tuple[str, int], Outcome], None] = lambda _, __: None
+    _answered: tuple[Link, tuple[str, int]] | None = None
 
     @property
     def kind(self) -> PathKind:
@@ -83,7 +90,8 @@ class TlsWay:
 
     async def dial(self, exchange: Exchange) -> Link:
         """See `Way.dial`."""
-        dialling = {asyncio.create_task(dial(*one, self.certificate)) for one in self.addresses}
+        dialled = {asyncio.create_task(dial(*one, self.certificate)): one for one in self.addresses}
+        dialling = set(dialled)
         failure: BaseException = TransportError(
             "No address of the peer is known.", code="id_unknown", phase="resolve"
         )
@@ -93,7 +101,10 @@ class TlsWay:
                 for task in done:
                     error = task.exception()
                     if error is None:
+                        dialling |= done - {task}
+                        self._answered = (task.result(), dialled[task])
                         return task.result()
+                    self.note(dialled[task], "silent")
                     failure = error
             raise failure
         finally:
@@ -104,6 +115,18 @@ class TlsWay:
                 if not task.cancelled() and task.exception() is None:
                     await task.result().close()
 
+    def led(self, link: Link) -> None:
+        """The link that `dial` gave leads to the peer."""
+        self._note(link, "led")
+
+    def misled(self, link: Link) -> None:
+        """The link that `dial` gave leads to somebody else."""
+        self._note(link, "misled")
+
+    def _note(self, link: Link, outcome: Outcome) -> None:
+        if self._answered is not None and self._answered[0] is link:
+            self.note(self._answered[1], outcome)
+
 
 @dataclass(frozen=True, slots=True)
 class WebRTCWay:
@@ -112,10 +135,12 @@ class WebRTCWay:
     Attributes:
         settings: STUN and TURN servers.
         exchange_by_hub: for as long as there is no path; None: wait for one.
+        fail_seconds: how long the channel may take to open once both sides know each other's candidates.
     """
 
     settings: IceSettings
     exchange_by_hub: Exchange | None = None
+    fail_seconds: float = webrtc.FAIL_SECONDS
 
     @property
     def kind(self) -> PathKind:
@@ -130,7 +155,7 @@ class WebRTCWay:
         except BaseException:
             await pending.close()
             raise
-        return await pending.accept(answer)
+        return await pending.accept(answer, fail_seconds=self.fail_seconds)
 
     async def answer(self, offer_sdp: str, send_answer: Callable[[str], None]) -> Link:
         """Answer a peer's offer and give the link when it is open.
@@ -144,4 +169,4 @@ class WebRTCWay:
         except BaseException:
             await pending.close()
             raise
-        return await pending.opened()
+        return await pending.opened(fail_seconds=self.fail_seconds)

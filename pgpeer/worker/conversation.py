@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
-from pgpeer.errors import LinkClosed, RemoteProtocolError
+from pgpeer.errors import LinkClosed, PgpeerError, RemoteProtocolError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events
 from pgpeer.protocol.events import Event
@@ -18,57 +18,22 @@ from pgpeer.protocol.handshake import Role
 from pgpeer.protocol.messages import Payload
 from pgpeer.protocol.session import Session
 from pgpeer.protocol.states import State
+from pgpeer.protocol.turns import Turns
 from pgpeer.transport.base import Link
+from pgpeer.transport.peer_link import PeerLink
+from pgpeer.worker.event_queue import MAX_WAITING_BYTES, EventQueue
 
 FLUSH_SECONDS: Final = 1.0
 """How long the last frames of a closing session may take."""
 
-MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Roughly how much of events outside the credit may wait for the owner; a peer that sends more is cut off."""
+LONGEST_PAUSE_SECONDS: Final = 2.0
+"""So long at most nothing is read at a time, while a peer asks for more work than it may."""
 
+TURNS: Final = Turns()
+"""The places for large messages. Memory is a matter of the process, so all its links share them."""
 
-class EventQueue(asyncio.Queue[Event]):
-    """Events for the owner, in order; the last is `SessionClosed`.
-
-    Taking a commit from the queue grants its credit; sections are unpacked when they are taken, and granted
-    by the owner (`Conversation.grant`) when their data is taken care of. So commits and sections are bounded
-    by the credit, and the rest by `MAX_WAITING_BYTES`.
-    """
-
-    def __init__(self, open_event: Callable[[Event], Event | None]) -> None:
-        super().__init__()
-        self._open = open_event
-        self.waiting_bytes = 0
-
-    def add(self, event: Event) -> None:
-        """Put an event at the end."""
-        self.waiting_bytes += _size(event)
-        self.put_nowait(event)
-
-    def _get(self) -> Event:
-        while True:
-            event = super()._get()
-            self.waiting_bytes -= _size(event)
-            opened = self._open(event)
-            if opened is not None:
-                return opened
-
-
-def _size(event: Event) -> int:
-    """Give roughly the bytes of an event that no credit covers."""
-    match event:
-        case events.CommitReceived() | events.SectionReceived():
-            return 0
-        case events.VectorReceived(_, entries, partial):
-            return 256 + 256 * len(entries) + sum(256 + 8 * len(numbers) for numbers in partial.values())
-        case events.AcknowledgementReceived(_, entries):
-            return 256 + 256 * len(entries)
-        case events.ChannelReceived(data):
-            return 256 + len(data)
-        case events.JoinAccepted():
-            return MAX_WAITING_BYTES // 8
-        case _:
-            return 4096
+OnChannel = Callable[[bytes], None]
+"""Takes what a program of the peer says; raises PgpeerError when the link should end."""
 
 
 class Conversation:
@@ -83,6 +48,7 @@ class Conversation:
         role: which side of the negotiation this one was.
         expected_peer_id: whom the other side must be; None for anybody.
         label: this side's name for people.
+        turns: the places for large messages.
     """
 
     def __init__(
@@ -93,6 +59,7 @@ class Conversation:
         *,
         expected_peer_id: str | None = None,
         label: str = "",
+        turns: Turns = TURNS,
     ) -> None:
         self.link = link
         self._loop = asyncio.get_running_loop()
@@ -105,8 +72,13 @@ class Conversation:
             expected_peer_id,
             label,
             self._loop.time(),
+            turns,
+            self._turn_begun,
         )
-        self.events: EventQueue = EventQueue(self._open)
+        self.events: EventQueue = EventQueue(self._open, self._session)
+        self._on_channel: OnChannel | None = None
+        self.closed: events.SessionClosed | None = None
+        """How it ended; None while it goes on."""
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -119,8 +91,9 @@ class Conversation:
 
     @property
     def rtt(self) -> float | None:
-        """Seconds of the last measured round trip; None before the first."""
-        return self._session.rtt
+        """Seconds of the last measured round trip, of the path in use where it is known; None before."""
+        of_path = self.link.rtt if isinstance(self.link, PeerLink) else None
+        return self._session.rtt if of_path is None else of_path
 
     @property
     def established(self) -> bool:
@@ -144,6 +117,10 @@ class Conversation:
             await self.link.close()
         else:
             await asyncio.shield(self._task)
+
+    def forget(self) -> None:
+        """The owner asks for no more events: give back the place that its last one had."""
+        self._session.large.forget()
 
     async def wait_closed(self) -> None:
         """Return when everything has ended; raises what only a bug here can raise."""
@@ -202,6 +179,15 @@ class Conversation:
         self._session.send_channel(data)
         self._wake.set()
 
+    def hand_on(self, on_channel: OnChannel) -> None:
+        """Give what programs of the peer say to `on_channel` as it is read, and not to `events` any more.
+
+        So it does not wait for commits and sections that came before it; its own order is kept.
+        """
+        self._on_channel = on_channel
+        for data in self.events.take_channel():
+            self._tell(data)
+
     def grant(self, count: int) -> None:
         """Let the other side send more: the `credit` of sections that are taken care of."""
         self._session.grant(count)
@@ -239,6 +225,8 @@ class Conversation:
         finally:
             self._session.link_lost("internal", "", "The conversation was stopped.")
             self._progress()
+            self._session.large.forget(but_first=self.events.has_turn)
+            self.events.turn_begun.set()
             if self._timer is not None:
                 self._timer.cancel()
             await self.link.close()
@@ -261,6 +249,9 @@ class Conversation:
                 if self.events.waiting_bytes > MAX_WAITING_BYTES:
                     self._session.close("Too many messages wait to be handled.")
                     self._progress()
+                pause = self._session.pause(self._loop.time())
+                if pause > 0:
+                    await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
         except LinkClosed as error:
             self._session.link_lost(error.code, error.phase, str(error))
             self._progress()
@@ -284,9 +275,37 @@ class Conversation:
     def _progress(self) -> None:
         """Hand out events and let everybody who waits look again."""
         for event in self._session.events():
-            self.events.add(event)
+            if isinstance(event, events.SessionClosed):
+                self.closed = event
+            if self._on_channel is not None and isinstance(event, events.ChannelReceived):
+                self._tell(event.data)
+            else:
+                self.events.add(event)
         self._wake.set()
         self._room.set()
+
+    def _tell(self, data: bytes) -> None:
+        """Hand on what a program says; one that cannot be read ends the conversation."""
+        assert self._on_channel is not None, "somebody takes it"
+        if self._session.state is State.CLOSED:
+            return
+        try:
+            self._on_channel(data)
+        except PgpeerError as error:
+            self._session.reject(
+                RemoteProtocolError(
+                    str(error),
+                    code=error.code,
+                    phase="transfer",
+                    retryable=error.retryable,
+                    remedy=error.remedy,
+                )
+            )
+            self._progress()
+
+    def _turn_begun(self) -> None:
+        self.events.turn_begun.set()
+        self._wake.set()
 
     def _open(self, event: Event) -> Event | None:
         """Make an event ready for the owner; None, with `SessionClosed` in the queue, when it is corrupt."""

@@ -22,15 +22,19 @@ from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.feed import Feed
 from pgpeer.worker.intake import Intake
 from pgpeer.worker.introductions import Introductions
+from pgpeer.worker.meter import Meter
 from pgpeer.worker.office import Office
+from pgpeer.worker.records import RECORDS_ID
+from pgpeer.worker.reporter import words_of
+from pgpeer.worker.whereabouts import Whereabouts
 
 STRANGER_SECONDS: Final = 10.0
 """So long may a peer that is no member stay without presenting a good invite."""
 
-NEWS_BYTES: Final = 4096
-"""Counters are stored again when they have grown by this much."""
-
 EARLY_VECTORS: Final = 64
+
+REFUSED_JOINS: Final = 8
+"""So many invites that are not good may a peer present on one link."""
 
 Direction = Literal["outgoing", "incoming"]
 
@@ -62,12 +66,14 @@ class Exchange:
         self._early: dict[UUID, events.VectorReceived] = {}
         self._asked: set[UUID] = set()
         self._introductions = Introductions(office, conversation)
+        self._whereabouts = Whereabouts(office, conversation)
+        self._meter = Meter(self.connection_id, conversation)
         self._intake = Intake(office.connections.store, office.merger, self._vet, conversation.grant)
         self._acknowledgements: dict[UUID, Sequence[VectorEntry]] = {}
         self._to_acknowledge = asyncio.Event()
         self._view_changed = asyncio.Event()
         self._refused_authors: set[bytes] = set()
-        self._reported_bytes = 0
+        self._refused_joins = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("pgpeer.exchange")
 
@@ -91,15 +97,17 @@ class Exchange:
         self._view_changed.set()
 
     def has_news(self) -> bool:
-        """Whether the counters have grown enough to be stored again."""
-        link = self._conversation.link
-        return abs(link.bytes_sent + link.bytes_received - self._reported_bytes) >= NEWS_BYTES
+        """Whether the counters have changed enough to be stored again."""
+        return self._meter.has_news()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait to be handed to the network."""
+        return self._conversation.link.buffered
 
     def traffic(self) -> Traffic:
         """The counters of the link."""
-        link = self._conversation.link
-        self._reported_bytes = link.bytes_sent + link.bytes_received
-        return Traffic(self.connection_id, link.bytes_sent, link.bytes_received, self._conversation.rtt)
+        return self._meter.take()
 
     async def send_channel(self, data: bytes) -> None:
         """Send what an application says to the peer's; raises LinkClosed when the link is over."""
@@ -124,7 +132,9 @@ class Exchange:
                     await self._intake.flush()
                 await self._handle(await self._conversation.events.get())
         except LinkClosed as error:
-            self.closed = events.SessionClosed(error.code, error.phase, str(error), True)
+            # something could not be sent any more: the conversation knows why
+            reason = events.SessionClosed(error.code, error.phase, str(error), True)
+            await self._over(self._conversation.closed or reason)
         except PgpeerError as error:
             if isinstance(error, StoreError) and error.code == "unreachable":
                 raise
@@ -135,6 +145,7 @@ class Exchange:
             self._office.pace.gone(self.peer_id)
             for task in self._tasks:
                 task.cancel()
+            self._conversation.forget()
             await self._conversation.close("The worker ended this link.")
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -148,7 +159,9 @@ class Exchange:
                         code="refused_policy",
                         phase="transfer",
                     )
-                feed[0].received(await self._intake.take_commit(event))
+                digest = await self._intake.take_commit(event)
+                feed[0].received(digest)
+                self._office.diagnostics.heard(digest)
             case events.SectionReceived():
                 await self._intake.take_section(event)
             case events.AcknowledgementReceived():
@@ -168,6 +181,10 @@ class Exchange:
                 if bundle_id is not None:
                     await self._office.look()
                     await self._follow_view()
+                else:
+                    self._guessed()
+            case events.JoinAccepted() if event.invite_id == RECORDS_ID:
+                await self._whereabouts.hear(self.peer_id, event.payload)
             case events.JoinAccepted() if event.invite_id in self._feeds:
                 await self._introductions.hear(self.peer_id, event)
             case events.JoinAccepted() if self._is_joining(event.invite_id):
@@ -188,7 +205,7 @@ class Exchange:
             case events.SessionSlow(phase):
                 self._log.info("the peer is slow", phase=phase)
             case events.SessionClosed():
-                self.closed = self.closed or event
+                await self._over(event)
 
     async def _welcome(self, event: events.Authenticated) -> None:
         self.peer_id = event.peer_id
@@ -202,17 +219,16 @@ class Exchange:
                     phase="identity",
                     remedy="Ask for an invite: SELECT peer.invite(…).",
                 )
-            if not view.trust.admits(self.peer_id):
-                self._spawn(self._dismiss_stranger)
+            self._spawn(self._dismiss_stranger)
         self.authenticated.set_result(True)
-        path = self._conversation.link.path
         await self._office.reporter.connected(
             self.connection_id,
             self.peer_id,
             self._label,
             self.direction,
-            [path.kind, path.engine, str(path.local_candidate), str(path.remote_candidate)],
+            words_of(self._conversation.link.path),
         )
+        self._conversation.hand_on(lambda data: self._office.postman.received(self.peer_id, self, data))
         await self._follow_view()
         self._spawn(self._acknowledge)
         self._spawn(self._watch_view)
@@ -250,6 +266,7 @@ class Exchange:
                 await self._begin(bundle_id)
             await self._introductions.tell(self.peer_id, bundle_id)
         await joiner.ask(self._office, self._conversation, self._asked)
+        await self._whereabouts.tell(self.peer_id)
 
     def _is_joining(self, bundle_id: UUID) -> bool:
         """Whether a bundle is one that the peer has let this database into, though the answer was lost."""
@@ -301,6 +318,27 @@ class Exchange:
                 "Ask the one who invited it for the role 'writer'.",
             )
         return False
+
+    def _guessed(self) -> None:
+        """An invite was not good; whoever tries again and again is guessing."""
+        self._refused_joins += 1
+        if self._refused_joins >= REFUSED_JOINS:
+            raise PgpeerError(
+                "The peer presented too many invites that are not good.", code="rate_limited", phase="sync"
+            )
+
+    async def _over(self, event: events.SessionClosed) -> None:
+        """The conversation has ended; people are told when the peer broke its rules."""
+        self.closed = self.closed or event
+        if event.is_violation and self.peer_id:
+            error = PgpeerError(
+                event.detail,
+                code=event.code,
+                phase=event.phase,
+                retryable=event.retryable,
+                remedy=event.remedy,
+            )
+            await self._office.reporter.failure("peer-failed", error, peer_id=self.peer_id)
 
     async def _fail(self, error: PgpeerError) -> None:
         """The peer did something that ends the link."""

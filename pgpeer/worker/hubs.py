@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Coroutine, Iterable
 from typing import Final, Protocol
 
 import structlog
@@ -12,14 +13,19 @@ import structlog
 from pgpeer.errors import HubError, PgpeerError
 from pgpeer.signaling.backoff import next_delay
 from pgpeer.signaling.client import HubClosed, HubSlow, PeerOffline, PeerOnline
-from pgpeer.signaling.messages import MAILBOX
-from pgpeer.transport.hub_events import LetterReceived, SignalReceived
+from pgpeer.signaling.messages import CIRCUITS, MAILBOX, TURN
+from pgpeer.transport.hub_circuit import HubCircuit
+from pgpeer.transport.hub_events import CircuitReceived, LetterReceived, SignalReceived
 from pgpeer.transport.hub_link import HubClient
+from pgpeer.transport.ice import IceServer
 from pgpeer.worker.correspondence import Correspondence
 from pgpeer.worker.office import Office
 
 STEADY_SECONDS: Final = 10.0
 """A connection that lasted so long is not counted as a failure."""
+
+TURN_RETRY_SECONDS: Final = 60.0
+"""After this long a hub that gave no TURN credentials is asked again."""
 
 
 class Audience(Protocol):
@@ -37,6 +43,9 @@ class Audience(Protocol):
     def signal(self, url: str, signal: SignalReceived) -> None:
         """A peer sends a signal through this hub."""
 
+    def circuit(self, url: str, circuit: HubCircuit) -> None:
+        """A peer asks for a circuit through this hub; it waits ten seconds for an answer."""
+
 
 class Hubs:
     """The hubs of the view; each has a task that connects again and again."""
@@ -45,7 +54,11 @@ class Hubs:
         self._office = office
         self._audience = audience
         self._clients: dict[str, HubClient] = {}
+        self._online: dict[str, set[str]] = {}
+        self._turn: dict[str, tuple[IceServer, ...]] = {}
+        self._turns: Counter[str] = Counter()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._others: set[asyncio.Task[None]] = set()
         self._watched: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._random = random.Random()
@@ -57,16 +70,57 @@ class Hubs:
         self._watched = frozenset(peer_ids)
         self._changed.set()
 
+    def where(self, peer_id: str) -> str | None:
+        """Give the URL of the hub whose turn it is, of those where a peer is online; None: it is at none."""
+        found = [
+            url
+            for url in self._office.view.hubs
+            if url in self._clients and peer_id in self._online.get(url, ())
+        ]
+        return found[self._turns[peer_id] % len(found)] if found else None
+
+    def take_turns(self, peer_id: str) -> None:
+        """A peer was not reached: another hub is used next, for this one may be broken or hostile."""
+        self._turns[peer_id] += 1
+
+    def online(self) -> set[str]:
+        """Give the peers that are online at any hub."""
+        return set().union(*self._online.values())
+
+    def features(self, url: str) -> frozenset[str]:
+        """Give what a hub offers; nothing while it is not connected."""
+        client = self._clients.get(url)
+        return frozenset() if client is None else client.features
+
+    def turn_servers(self, peer_id: str) -> tuple[IceServer, ...]:
+        """Give the STUN and TURN servers of the hub where a peer is, or of any, with fresh credentials."""
+        url = self.where(peer_id)
+        found = [self._turn[url]] if url in self._turn else list(self._turn.values())
+        return found[0] if found else ()
+
+    def client(self, url: str) -> HubClient:
+        """Give the connection to a hub.
+
+        Raises:
+            HubError: there is none now.
+        """
+        client = self._clients.get(url)
+        if client is None or client.is_closed:
+            raise HubError(f"The hub {url} is not connected.", phase="signalling")
+        return client
+
+    def connect_again(self) -> None:
+        """The network has changed: connections made before it are dead or soon will be."""
+        for client in list(self._clients.values()):
+            self._spawn(client.close())
+
     async def send(self, url: str, peer_id: str, sid: str, plaintext: bytes) -> bool:
         """Send a signal through a hub; False when the peer is not online there.
 
         Raises:
             HubError: the hub is not connected or refused.
         """
-        client = self._clients.get(url)
-        if client is None:
-            raise HubError(f"The hub {url} is not connected.", phase="signalling")
-        return await client.send_signal(peer_id, sid, plaintext)
+        return await self.client(url).send_signal(peer_id, sid, plaintext)
 
     async def run(self) -> None:
         """Work until cancelled; then every connection is closed.
@@ -94,7 +148,7 @@ class Hubs:
                     if self._office.view.trust.has_notices:
                         await self._correspondence.post(client)
         finally:
-            for task in self._tasks.values():
+            for task in (*self._tasks.values(), *self._others):
                 await self._stop(task)
 
     async def _wait_for_change(self) -> None:
@@ -138,21 +192,29 @@ class Hubs:
 
     async def _visit(self, url: str) -> HubError:
         """Be connected until the connection ends, and give the reason."""
-        client = HubClient(url, self._office.key, self._office.view.label, takes=(MAILBOX,))
+        client = HubClient(url, self._office.key, self._office.view.label, takes=(MAILBOX, CIRCUITS))
+        asking = None
         try:
             await client.connect()
             self._log.info("hub connected", url=url)
             self._clients[url] = client
             self._changed.set()
+            if TURN in client.features:
+                asking = self._spawn(self._keep_turn(url, client))
             await self._office.reporter.solved("hub_unreachable", url)
+            online = self._online[url] = set()
             async for event in client:
                 match event:
                     case PeerOnline(peer_id):
+                        online.add(peer_id)
                         self._audience.peer_online(url, peer_id)
                     case PeerOffline(peer_id):
+                        online.discard(peer_id)
                         self._audience.peer_offline(url, peer_id)
                     case SignalReceived():
                         self._audience.signal(url, event)
+                    case CircuitReceived(circuit):
+                        self._audience.circuit(url, circuit)
                     case LetterReceived():
                         await self._correspondence.received(client, event)
                     case HubSlow():
@@ -162,4 +224,29 @@ class Hubs:
             return HubError(f"The hub {url} has closed the connection.")
         finally:
             self._clients.pop(url, None)
+            self._online.pop(url, None)
+            self._turn.pop(url, None)
+            if asking is not None:
+                asking.cancel()
             await client.close()
+
+    async def _keep_turn(self, url: str, client: HubClient) -> None:
+        """Have credentials for the hub's TURN servers that hold for a while yet."""
+        while not client.is_closed:
+            pause = TURN_RETRY_SECONDS
+            try:
+                offer = await client.turn_credentials()
+            except HubError as error:
+                self._log.info("no TURN credentials", url=url, reason=str(error))
+            else:
+                servers = (IceServer(one, offer.username, offer.credential) for one in offer.urls)
+                if self._clients.get(url) is client:
+                    self._turn[url] = tuple(servers)
+                pause = max(offer.ttl_seconds / 2, 1.0)
+            await asyncio.sleep(pause)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+        return task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from pgpeer.errors import CommitError, IdentityError, RemoteProtocolError, StoreError
+from pgpeer.errors import CommitError, IdentityError, PgpeerError, RemoteProtocolError, StoreError
 from pgpeer.identity.peer_id import public_key_from_peer_id
 from pgpeer.protocol.events import JoinAccepted, JoinRefused, JoinRequested
 from pgpeer.store import commits, state
@@ -71,7 +71,8 @@ async def answer(office: Office, conversation: Conversation, label: str, event: 
     if admission.outcome != "accepted" or bundle_id is None:
         code = admission.outcome if admission.outcome in REFUSALS else "unknown_invite"
         await conversation.refuse_join(event.invite_id, code, REFUSALS[code])
-        await office.reporter.event("join-refused", peer_id=peer_id, detail=REFUSALS[code])
+        error = PgpeerError(REFUSALS[code], code="refused_policy", phase="sync")
+        await office.reporter.failure("join-refused", error, peer_id=peer_id)
         return None
     await office.registry.catch_up()
     creator, grants = await office.registry.known(bundle_id)

@@ -22,8 +22,10 @@ from pgpeer.signaling.signal import (
     sign_signal,
 )
 from pgpeer.transport import webrtc
+from pgpeer.transport.contact import REFUSALS
 from pgpeer.transport.hub_events import SignalReceived
-from pgpeer.transport.ice import IceServer, IceSettings
+from pgpeer.transport.ice import IceSettings
+from pgpeer.transport.ways import Exchange
 from pgpeer.transport.webrtc import WebRTCLink
 from pgpeer.worker.clock import unix_time
 from pgpeer.worker.office import Office
@@ -36,10 +38,10 @@ Send = Callable[[str, str, str, bytes], Awaitable[bool]]
 
 
 class Negotiator:
-    """Makes WebRTC links by offers and answers.
+    """Exchanges offers and answers.
 
     Args:
-        office: whose key signs, and whose view names the STUN and TURN servers.
+        office: whose key signs.
         send: gives a signal to a hub; raises HubError.
     """
 
@@ -50,37 +52,44 @@ class Negotiator:
         self._guard = ReplayGuard()
         self._log = structlog.get_logger("pgpeer.negotiator")
 
-    async def offer(self, url: str, peer_id: str) -> WebRTCLink:
-        """Offer a link to a peer and give it when it is open.
+    def exchange_with(self, url: str, peer_id: str) -> Exchange:
+        """Give a function that takes offers to a peer through a hub (see `exchange`)."""
+
+        async def exchange(sdp: str) -> str:
+            return await self.exchange(url, peer_id, sdp)
+
+        return exchange
+
+    async def exchange(self, url: str, peer_id: str, sdp: str) -> str:
+        """Send an offer to a peer through a hub and give the peer's answer.
 
         Raises:
-            TransportError: the peer does not answer, refuses, or cannot be reached.
+            TransportError: the peer does not answer, or refuses.
             HubError: the hub is not connected or refuses.
         """
-        pending = await webrtc.offer(self._ice())
         sid = secrets.token_urlsafe(16)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._answers[sid] = (peer_id, answer)
         try:
-            if not await self._send(url, peer_id, sid, self._signed(peer_id, sid, "offer", pending.sdp)):
+            if not await self._send(url, peer_id, sid, self._signed(peer_id, sid, "offer", sdp)):
                 raise TransportError("The peer is not online.", code="peer_offline", phase="signalling")
             async with asyncio.timeout(ANSWER_SECONDS):
-                sdp = await answer
+                return await answer
         except TimeoutError as error:
-            await pending.close()
             raise TransportError(
                 f"The peer did not answer within {ANSWER_SECONDS:g} s.", code="timeout", phase="signalling"
             ) from error
-        except BaseException:
-            await pending.close()
-            raise
         finally:
             del self._answers[sid]
-        return await pending.accept(sdp, fail_seconds=self._office.view.connect_timeout)
 
-    async def answer(self, url: str, offer: Signal) -> WebRTCLink:
-        """Answer an offer and give the link when it is open; raises as `offer`."""
-        pending = await webrtc.answer(offer.sdp, self._ice())
+    async def answer(self, url: str, offer: Signal, settings: IceSettings) -> WebRTCLink:
+        """Answer an offer and give the link when it is open.
+
+        Raises:
+            TransportError: the offer is malformed, or the peer cannot be reached.
+            HubError: the hub is not connected or refuses.
+        """
+        pending = await webrtc.answer(offer.sdp, settings)
         try:
             signed = self._signed(offer.sender, offer.sid, "answer", pending.sdp)
             await self._send(url, offer.sender, offer.sid, signed)
@@ -89,10 +98,10 @@ class Negotiator:
             raise
         return await pending.opened(fail_seconds=self._office.view.connect_timeout)
 
-    async def reject(self, url: str, offer: Signal) -> None:
-        """Tell a peer that its offer is not taken."""
+    async def reject(self, url: str, offer: Signal, code: str) -> None:
+        """Tell a peer that its offer is not taken, and why: a code of `REFUSALS`."""
         try:
-            signed = self._signed(offer.sender, offer.sid, "reject", "refused_policy")
+            signed = self._signed(offer.sender, offer.sid, "reject", code)
             await self._send(url, offer.sender, offer.sid, signed)
         except HubError:
             pass  # the other side's time-out tells it
@@ -129,17 +138,12 @@ class Negotiator:
             answer.set_exception(
                 TransportError(
                     "The peer refused to connect.",
-                    code="refused_policy",
+                    code=signal.sdp if signal.sdp in REFUSALS else "refused_policy",
                     phase="signalling",
                     remedy="It must have this database as a member, or an open invite for it.",
                 )
             )
         return None
-
-    def _ice(self) -> IceSettings:
-        return IceSettings(
-            tuple(IceServer(one.url, one.username, one.credential) for one in self._office.view.ice)
-        )
 
     def _signed(self, peer_id: str, sid: str, kind: SignalKind, sdp: str) -> bytes:
         key = self._office.key

@@ -16,9 +16,11 @@ from pgpeer.store.commits import SignedCommit
 from pgpeer.store.database import Connection, unreachable
 from pgpeer.store.view import View
 from pgpeer.worker.dating import Dating
+from pgpeer.worker.diagnostics import Diagnostics
 from pgpeer.worker.merger import Merger
 from pgpeer.worker.pace import Pace
 from pgpeer.worker.postman import Postman
+from pgpeer.worker.records import Records
 from pgpeer.worker.registry import Registry
 from pgpeer.worker.reporter import Reporter
 from pgpeer.worker.sealer import Sealer
@@ -65,7 +67,9 @@ class Office:
         self.view = View()
         self.reporter = Reporter(connections.desk)
         self.registry = Registry(identity.key, connections.desk, self.reporter)
+        self.records = Records(self)
         self.exchanges: dict[str, Exchange] = {}
+        self.diagnostics = Diagnostics(connections.desk, self.exchanges)
         self.postman = Postman(connections.post)
         self.pace = Pace(identity.key.public_key, asyncio.get_running_loop().time)
         self.sealer: Sealer
@@ -80,11 +84,15 @@ class Office:
         self._looking = asyncio.Lock()
 
     def wants(self, peer_id: str) -> bool:
-        """Whether a link to a peer has a purpose here: a bundle, a request to join, or applications."""
+        """Whether a link to a peer has a purpose here: a bundle, a join, applications, friendship."""
         view = self.view
         if peer_id in view.trust.blocked:
             return False
-        return bool(view.shared_with(peer_id) or view.joins_at(peer_id)) or peer_id in self.postman.wanted()
+        return (
+            bool(view.shared_with(peer_id) or view.joins_at(peer_id))
+            or peer_id in self.postman.wanted()
+            or (peer_id in view.trust.friends and view.trust.admits(peer_id))
+        )
 
     async def look(self) -> None:
         """Renew the view, and wake whoever has something to do."""

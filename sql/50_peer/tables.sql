@@ -91,7 +91,10 @@ CREATE UNLOGGED TABLE peer_internal.connection (
     rtt interval,
     bytes_sent bigint NOT NULL DEFAULT 0,
     bytes_received bigint NOT NULL DEFAULT 0,
+    bytes_sent_per_second bigint NOT NULL DEFAULT 0,
+    bytes_received_per_second bigint NOT NULL DEFAULT 0,
     since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT connection_pkey PRIMARY KEY (connection_id)
 );
 COMMENT ON TABLE peer_internal.connection IS 'The links of the running worker. Rebuilt by it; lost in a crash.';
+COMMENT ON COLUMN peer_internal.connection.bytes_sent_per_second IS 'Over the seconds before the worker last looked, at most some ten; without what paths and encryption add.';

@@ -6,7 +6,7 @@ AS $$
 BEGIN
     -- what an earlier worker left
     DELETE FROM peer_internal.connection;
-    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs');
+    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs', 'cannot_listen');
     UPDATE peer_internal.worker AS w SET awake = false WHERE w.awake;
     RETURN jsonb_build_object(
         'public_key', (SELECT encode(i.public_key, 'hex') FROM peer_internal.identity AS i),
@@ -29,8 +29,10 @@ AS $$
 BEGIN
     IF worker_look.connections IS NOT NULL THEN
         UPDATE peer_internal.connection AS c
-           SET bytes_sent = u.bytes_sent, bytes_received = u.bytes_received, rtt = pg_catalog.make_interval(secs => u.rtt)
-          FROM jsonb_to_recordset(worker_look.connections) AS u(connection_id uuid, bytes_sent bigint, bytes_received bigint, rtt double precision)
+           SET bytes_sent = u.bytes_sent, bytes_received = u.bytes_received, rtt = pg_catalog.make_interval(secs => u.rtt),
+               bytes_sent_per_second = coalesce(u.bytes_sent_per_second, 0), bytes_received_per_second = coalesce(u.bytes_received_per_second, 0)
+          FROM jsonb_to_recordset(worker_look.connections)
+               AS u(connection_id uuid, bytes_sent bigint, bytes_received bigint, bytes_sent_per_second bigint, bytes_received_per_second bigint, rtt double precision)
          WHERE c.connection_id = u.connection_id;
     END IF;
     RETURN jsonb_build_object(
@@ -38,7 +40,7 @@ BEGIN
                           'clock_drift_limit', extract(epoch FROM c.clock_drift_limit), 'connect_timeout', extract(epoch FROM c.connect_timeout), 'reconnect_delay_max', extract(epoch FROM c.reconnect_delay_max))
                      FROM peer.config AS c),
         'clock', peer_internal.unix_milliseconds(clock_timestamp()),
-        'hubs', (SELECT coalesce(jsonb_agg(h.url ORDER BY (h.id = c.hub_id) DESC NULLS LAST, h.id), '[]') FROM peer.hub AS h CROSS JOIN peer.config AS c WHERE h.enabled),
+        'hubs', (SELECT coalesce(jsonb_agg(h.url ORDER BY (h.id = c.hub_id) DESC NULLS LAST, h.id), '[]') FROM peer.hub AS h CROSS JOIN peer.config AS c WHERE h.enabled) || peer_internal.hubs_of_peers(),
         'ice', (SELECT coalesce(jsonb_agg(jsonb_build_object('url', s.url, 'username', s.username, 'credential', s.credential) ORDER BY (s.id = c.stun_server_id) DESC NULLS LAST, s.id), '[]')
                   FROM peer.stun_server AS s CROSS JOIN peer.config AS c WHERE s.enabled),
         'bundles', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.bundle_id, 'name', b.name, 'mode', b.commit_mode,
@@ -54,7 +56,8 @@ BEGIN
                          'inviter', encode(j.inviter_key, 'hex'), 'secret', j.secret, 'expires', extract(epoch FROM j.expires_at))), '[]')
                     FROM peer_internal.join_request AS j WHERE j.state = 'requested'),
         'invites', EXISTS (SELECT FROM peer_internal.invite AS i WHERE i.uses_left > 0 AND i.expires_at > clock_timestamp()),
-        'trust', peer_internal.worker_trust());
+        'trust', peer_internal.worker_trust(),
+        'reach', peer_internal.worker_reach());
 END
 $$;
 COMMENT ON FUNCTION peer_internal.worker_look(jsonb) IS 'Takes the traffic counters of connections (NULL: unchanged) and returns everything that the worker acts on.';
@@ -77,6 +80,27 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION peer_internal.worker_connected(uuid, text, text, text, text, text, text, text) IS 'Lists a link whose peer has proven its identity.';
+
+CREATE OR REPLACE FUNCTION peer_internal.worker_path_changed(connection_id uuid, path text, engine text, local_candidate text, remote_candidate text, rtt double precision) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    before peer_internal.connection;
+BEGIN
+    SELECT c.* INTO before FROM peer_internal.connection AS c WHERE c.connection_id = worker_path_changed.connection_id FOR UPDATE;
+    IF FOUND AND (before.path, before.engine, before.local_candidate, before.remote_candidate)
+                 IS DISTINCT FROM (worker_path_changed.path, worker_path_changed.engine, worker_path_changed.local_candidate, worker_path_changed.remote_candidate) THEN
+        UPDATE peer_internal.connection AS c
+           SET path = worker_path_changed.path, engine = worker_path_changed.engine, local_candidate = worker_path_changed.local_candidate,
+               remote_candidate = worker_path_changed.remote_candidate, rtt = make_interval(secs => worker_path_changed.rtt)
+         WHERE c.connection_id = worker_path_changed.connection_id;
+        PERFORM peer_internal.announce('path-changed', (SELECT a.peer_id FROM peer_internal.author AS a WHERE a.author_id = before.author_id), NULL, before.connection_id, NULL, NULL, NULL,
+                                       format('%s over %s: %s to %s; before: %s', worker_path_changed.path, worker_path_changed.engine, worker_path_changed.local_candidate,
+                                              worker_path_changed.remote_candidate, before.path), NULL);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION peer_internal.worker_path_changed(uuid, text, text, text, text, double precision) IS 'A link goes on over another path; rtt in seconds.';
 
 CREATE OR REPLACE FUNCTION peer_internal.worker_disconnected(connection_id uuid, code text, phase text, retryable boolean, detail text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

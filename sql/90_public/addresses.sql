@@ -17,7 +17,8 @@ COMMENT ON FUNCTION peer.add_address(text, text) IS 'Says where a peer can be re
 CREATE OR REPLACE FUNCTION peer.remove_address(peer_id text, address text) RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM peer_internal.peer_address AS a WHERE a.peer_id = remove_address.peer_id AND a.address = remove_address.address
+    DELETE FROM peer_internal.peer_address AS a WHERE a.peer_id = remove_address.peer_id AND a.address = remove_address.address;
+    SELECT pg_notify('pgpeer_config', '')
 $$;
 COMMENT ON FUNCTION peer.remove_address(text, text) IS 'Forgets an address of a peer.';
 

@@ -114,11 +114,12 @@ COMMENT ON FUNCTION peer.send(uuid, text) IS 'Sends a message when the transacti
 
 DROP VIEW IF EXISTS peer.connection;
 CREATE VIEW peer.connection AS
-SELECT x.connection_id, a.peer_id, a.label, x.direction, x.path, x.engine, x.state, x.rtt, x.bytes_sent, x.bytes_received, x.since, x.local_candidate, x.remote_candidate, 'link'::text AS kind
+SELECT x.connection_id, a.peer_id, a.label, x.direction, x.path, x.engine, x.state, x.rtt, x.bytes_sent, x.bytes_received, x.since, x.local_candidate, x.remote_candidate, 'link'::text AS kind,
+       x.bytes_sent_per_second, x.bytes_received_per_second
   FROM peer_internal.connection AS x JOIN peer_internal.author AS a USING (author_id)
 UNION ALL
 SELECT h.connection_id, a.peer_id, a.label, h.direction, l.path, l.engine, CASE WHEN f.connection_id IS NOT NULL THEN 'closing' ELSE h.state END, l.rtt, h.acknowledged_bytes, h.received_bytes, h.since,
-       l.local_candidate, l.remote_candidate, 'channel'
+       l.local_candidate, l.remote_candidate, 'channel', NULL, NULL
   FROM peer_internal.channel AS h
   JOIN peer_internal.author AS a USING (author_id)
   LEFT JOIN peer_internal.channel_farewell AS f USING (connection_id)

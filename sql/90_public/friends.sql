@@ -72,7 +72,7 @@ BEGIN
     PERFORM pg_notify('pgpeer_config', '');
 END
 $$;
-COMMENT ON FUNCTION peer.block(text) IS 'Ends all links with a peer and refuses it from now on, also as a member of a bundle. It is not told. peer.befriend or peer.unfriend lift the block.';
+COMMENT ON FUNCTION peer.block(text) IS 'Ends all links with a peer and refuses it from now on, also as a member of a bundle. It gets no notice; when it tries to connect it is refused with refused_blocked. peer.befriend or peer.unfriend lift the block.';
 
 CREATE OR REPLACE FUNCTION peer.unfriend(peer_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

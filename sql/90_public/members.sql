@@ -17,6 +17,15 @@ END
 $$;
 COMMENT ON FUNCTION peer_internal.checked_key(text) IS 'The public key of a peer id, or an error that says what is wrong with it.';
 
+CREATE OR REPLACE FUNCTION peer_internal.admins_sentence(bundle_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce('Admins: ' || string_agg(coalesce(a.label || ' ', '') || a.peer_id, ', ' ORDER BY a.peer_id) || '.', 'No admin is known here.')
+      FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
+     WHERE m.bundle_id = admins_sentence.bundle_id AND m.role = 'admin' AND m.state = 'active'
+$$;
+COMMENT ON FUNCTION peer_internal.admins_sentence(uuid) IS 'Who the admins of a bundle are, as a sentence for people.';
+
 CREATE OR REPLACE FUNCTION peer_internal.ask_for_role(bundle text, peer_id text, role text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -39,9 +48,7 @@ BEGIN
         END IF;
     ELSIF own IS DISTINCT FROM 'admin' THEN
         RAISE EXCEPTION 'only an admin of bundle % may change roles; this database is %', quote_literal(ask_for_role.bundle), coalesce(own, 'no member') USING ERRCODE = 'PGF02',
-            DETAIL = coalesce((SELECT 'Admins: ' || string_agg(coalesce(a.label || ' ', '') || a.peer_id, ', ' ORDER BY a.peer_id) || '.' FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
-                                WHERE m.bundle_id = target AND m.role = 'admin' AND m.state = 'active'), 'No admin is known here.'),
-            HINT = 'Ask an admin.';
+            DETAIL = peer_internal.admins_sentence(target), HINT = 'Ask an admin.';
     END IF;
     IF present IS NULL AND ask_for_role.peer_id <> peer.identity() THEN
         RAISE EXCEPTION 'that peer is no member of bundle %', quote_literal(ask_for_role.bundle) USING ERRCODE = 'PGF04', HINT = 'Invite it: SELECT peer.invite(…). Members: SELECT * FROM peer.member.';

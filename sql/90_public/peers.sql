@@ -16,6 +16,7 @@ DECLARE
     secret text := encode(sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')), 'hex');
     new_invite peer_internal.invite;
     hubs jsonb;
+    own text;
 BEGIN
     IF peer.identity() IS NULL THEN
         RAISE EXCEPTION 'this database has no identity yet' USING ERRCODE = 'PGI01', HINT = 'Run: pgpeer init --dsn …   It creates a key file and tells this database its public key.';
@@ -25,6 +26,12 @@ BEGIN
     END IF;
     IF expires IS NULL OR expires <= '0' OR uses IS NULL OR uses < 1 THEN
         RAISE EXCEPTION 'an invite needs a time to live and at least one use' USING ERRCODE = 'PGI03', HINT = 'For example expires => ''7 days'', uses => 1.';
+    END IF;
+    own := coalesce(peer_internal.own_role(target), 'removed');
+    IF own NOT IN ('writer', 'admin') OR (own = 'writer' AND role = 'admin') THEN
+        RAISE EXCEPTION '% of bundle % may not invite anybody as %', CASE own WHEN 'removed' THEN 'a former member' ELSE 'a ' || own END, quote_literal(invite.bundle), invite.role
+            USING ERRCODE = 'PGI09', DETAIL = 'Writers invite readers and writers, admins invite anybody. ' || peer_internal.admins_sentence(target),
+                  HINT = CASE own WHEN 'writer' THEN 'Invite as ''writer'', or let an admin invite.' ELSE 'Let an admin or a writer invite, or ask an admin for the role writer.' END;
     END IF;
     SELECT jsonb_agg(h.url ORDER BY (h.id = c.hub_id) DESC NULLS LAST, h.id) INTO hubs FROM peer.hub AS h CROSS JOIN peer.config AS c WHERE h.enabled;
     IF hubs IS NULL THEN

@@ -135,6 +135,37 @@ async def test_a_writer_admits_and_the_admission_goes_back_to_the_creator(make_d
     assert bob.roles() == ann.roles()
 
 
+async def test_who_may_not_invite_is_told_so_and_by_whom_it_can_be_done(make_desk: MakeDesk) -> None:
+    ann = await make_desk("ann")
+    bob = await make_desk("bob", ann)
+    for desk in (ann, bob):
+        desk.value("INSERT INTO peer.hub (url) VALUES ('ws://127.0.0.1:9') RETURNING id")
+    ann.admit(bob.database.key, "writer")
+    await ann.registry.sign_requests()
+    await ann.tell(bob)
+    assert str(ann.value("SELECT peer.invite('shelf', 'admin')")).startswith("pgpeer://")
+    assert str(bob.value("SELECT peer.invite('shelf', 'reader')")).startswith("pgpeer://")
+    with pytest.raises(
+        psycopg.Error, match="a writer of bundle 'shelf' may not invite anybody as admin"
+    ) as caught:
+        bob.value("SELECT peer.invite('shelf', 'admin')")
+    assert caught.value.sqlstate == "PGI09"
+    assert ann.peer_id in (caught.value.diag.message_detail or "")
+    assert "Invite as 'writer'" in (caught.value.diag.message_hint or "")
+    for change, who in (
+        ("set_role('shelf', %s, 'reader')", "a reader"),
+        ("remove_member('shelf', %s)", "a former member"),
+    ):
+        ann.value(f"SELECT peer.{change}", bob.peer_id)
+        await ann.registry.sign_requests()
+        await ann.tell(bob)
+        with pytest.raises(psycopg.Error, match=f"{who} of bundle 'shelf' may not invite") as caught:
+            bob.value("SELECT peer.invite('shelf', 'reader')")
+        assert caught.value.sqlstate == "PGI09"
+        assert caught.value.diag.message_hint
+    assert bob.value("SELECT count(*) FROM peer_internal.invite") == 1, "what was refused left nothing"
+
+
 async def test_what_an_invite_may_not_give_is_not_signed_and_does_not_last(make_desk: MakeDesk) -> None:
     ann = await make_desk("ann")
     bob = await make_desk("bob", ann)

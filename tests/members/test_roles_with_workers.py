@@ -130,7 +130,7 @@ def test_a_blocked_peer_is_cut_off_until_the_block_is_lifted(atlas: Make, make_p
     ann.wait_until(f"SELECT NOT ({LINKED.removeprefix('SELECT ')})", bob.peer_id)
     bob.run("UPDATE public.city SET name = 'Bergen' WHERE id = 3")
     bob.wait_until(
-        "SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'connect-failed' AND code = 'refused_policy')"
+        "SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'connect-failed' AND code = 'refused_blocked')"
     )
     assert ann.value("SELECT name FROM public.city WHERE id = 3") == "city 3"
     ann.run("SELECT peer.unfriend(%s)", bob.peer_id)

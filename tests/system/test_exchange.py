@@ -8,6 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from fixtures.databases import Databases
+from fixtures.versions import EMBEDDED, SECOND
 
 from system.processes import Peer, wait_until_equal
 
@@ -15,7 +16,7 @@ Make = Callable[..., Peer]
 Pair = tuple[Peer, Peer]
 
 
-@pytest.fixture(params=[("18", "18"), ("15", "18"), ("18", "15")], ids="-".join)
+@pytest.fixture(params=[(EMBEDDED, EMBEDDED), (SECOND, EMBEDDED), (EMBEDDED, SECOND)], ids="-".join)
 def pair(request: pytest.FixtureRequest, databases: Databases, atlas: Make, make_peer: Make) -> Pair:
     """Two members of a bundle, on servers of the versions named."""
     ann_version, bob_version = request.param
@@ -51,6 +52,8 @@ def test_the_selected_candidate_pair_is_the_same_on_both_sides(atlas: Make, make
     bob.start()
     bob.join(ann)
     query = "SELECT peer_id, path, engine, state, local_candidate, remote_candidate FROM peer.connection"
+    for peer in (ann, bob):
+        peer.wait_until("SELECT path = 'webrtc' FROM peer.connection")
     (at_ann,), (at_bob,) = ann.run(query), bob.run(query)
     assert at_ann[:4] == (bob.peer_id, "webrtc", "aiortc", "open")
     assert at_bob[:4] == (ann.peer_id, "webrtc", "aiortc", "open")

@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures.databases import Databases, server_root
+from fixtures.versions import DEFAULT, bindir_of
 
-from pgpeer.embedded import Cluster, find_bindir
+from pgpeer.embedded import Cluster
 from system.processes import Peer, Program, wait_until_equal
 
 Make = Callable[..., Peer]
@@ -25,7 +26,7 @@ Make = Callable[..., Peer]
 def own_cluster(databases: Databases) -> Iterator[Cluster]:
     """A server that a test may kill."""
     root, _ = server_root()
-    cluster = Cluster(root / f"pgpeer-outage-{os.getpid()}", persistent=True, bindir=find_bindir())
+    cluster = Cluster(root / f"pgpeer-outage-{os.getpid()}", persistent=True, bindir=bindir_of(DEFAULT))
     cluster.start()
     yield cluster
     cluster.stop()
@@ -136,25 +137,6 @@ def test_a_restored_database_gets_its_lost_commits_back_and_goes_on_in_a_new_epo
     ann.wait_until("SELECT name = 'lost' FROM public.city WHERE id = 1")
     wait_until_equal(ann, bob)
     assert bob.value("SELECT count(*) FROM peer.problem") == 0
-
-
-def test_with_udp_blocked_nothing_arrives_and_people_are_told_why(atlas: Make, make_peer: Make) -> None:
-    ann, bob = atlas(), make_peer("bob")
-    ann.run("UPDATE peer.config SET connect_timeout = '3 s'")
-    bob.run("UPDATE peer.config SET connect_timeout = '3 s'")
-    bob.start("no-udp")
-    bob.value("SELECT peer.join(%s)", ann.value("SELECT peer.invite('atlas')"))
-    bob.wait_until(
-        "SELECT EXISTS (SELECT FROM peer.problem WHERE kind = 'peer_unreachable' AND remedy LIKE '%%TURN%%')"
-    )
-    assert bob.value(
-        "SELECT retryable FROM peer.event WHERE kind = 'connect-failed' AND phase = 'ice' ORDER BY id LIMIT 1"
-    )
-    assert bob.value("SELECT to_regclass('public.city')") is None
-    bob.end()
-    bob.start()
-    bob.wait_until("SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'joined')")
-    bob.wait_until("SELECT NOT EXISTS (SELECT FROM peer.problem)")
 
 
 def test_commits_of_a_reader_stay_with_the_reader(atlas: Make, make_peer: Make) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from pgpeer.hub.server import Hub
 from pgpeer.identity.key import PrivateKey
@@ -22,9 +23,12 @@ from pgpeer.transport.peer_link import PeerLink
 from pgpeer.transport.pipe import MemoryPipe, memory_pipe_pair
 from pgpeer.transport.relay import open_relay
 from pgpeer.transport.tls import TlsLink
+from pgpeer.transport.webrtc import WebRTCLink
 
 Pair = tuple[Link, Link]
 HUB = "wss://hub.example"
+HUBS: WeakKeyDictionary[Link, Hub] = WeakKeyDictionary()
+"""The hub of a link, for tests that end it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ async def relayed_by_hub(stack: AsyncExitStack) -> Pair:
         circuit = await clients[0].open_circuit(keys[1].peer_id)
         return await open_relay(circuit, Certificate.generate(), hub_url=hub.url, is_opener=True)
 
-    return await asyncio.gather(open_one(), take())
+    first, second = await asyncio.gather(open_one(), take())
+    HUBS[first] = hub
+    return first, second
 
 
 class Unobserved:
@@ -169,13 +175,28 @@ def stall_pipe(link: Link) -> None:
     link._pipe.stall()
 
 
+def mute_udp(link: Link) -> None:
+    """What this end sends is lost, as behind a firewall that closed."""
+    assert isinstance(link, WebRTCLink)
+    sctp = link._connection.sctp
+    assert sctp is not None
+    for protocol in sctp.transport.transport._connection._protocols:
+        protocol.transport.sendto = lambda *_: None
+
+
+def kill_hub(link: Link) -> None:
+    server = HUBS[link]._server
+    assert server is not None
+    server.close()
+
+
 ENGINES = {
     "memory": Engine(memory, cut_memory, stall_memory),
     "slow_memory": Engine(slow_memory, cut_memory, stall_memory),
-    "webrtc": Engine(webrtc_loopback),
+    "webrtc": Engine(webrtc_loopback, stall=mute_udp),
     "tls": Engine(tls_loopback, reset_tcp),
     "relay": Engine(relayed, cut_pipe, stall_pipe),
-    "hub": Engine(relayed_by_hub),
+    "hub": Engine(relayed_by_hub, kill_hub),
     "peer_memory": Engine(peer_memory, stall=lambda link: stall_memory(path_end(link))),
     "peer_relay": Engine(peer_relay, stall=lambda link: stall_pipe(path_end(link))),
     "peer_two_paths": Engine(peer_two_paths),

@@ -115,3 +115,14 @@ def test_a_hurry_forgets_all_waiting() -> None:
     assert plan.due(1.0) == ["relay"]
     plan.failed("relay", 1.0, 0.5)
     assert plan.next_deadline() == 1.0 + FIRST_DELAY_SECONDS
+
+
+def test_a_way_that_becomes_known_later_is_tried_at_once_and_only_if_it_is_better() -> None:
+    plan = Race(frozenset({"webrtc"}), 0.0, leads=False)
+    plan.opened("webrtc", 1, 0.0)
+    assert plan.next_deadline() is None
+    plan.know(frozenset({"relay", "webrtc", "tls"}), 5.0)
+    assert plan.next_deadline() == 5.0
+    assert plan.due(5.0) == ["tls"]
+    plan.know(frozenset({"tls"}), 6.0)
+    assert plan.due(6.0) == []

@@ -336,3 +336,20 @@ async def test_many_peers_find_each_other_and_nobody_waits_long() -> None:
         assert len(links) == 7
         assert set(kinds(*links)) == {"webrtc"}
     await around.close()
+
+
+@in_virtual_time
+async def test_attempts_that_rest_on_what_is_no_more_begin_again_at_once() -> None:
+    around = Neighbourhood("relay", "webrtc")
+    around.up.discard("webrtc")
+    await linked(around)
+    began = asyncio.get_running_loop().time()
+    around.up.add("webrtc")
+    around.peers[0].reach.hurry()
+    await settle(1)
+    assert not around.of_kind("webrtc"), "the attempt that began before is not over yet"
+    around.peers[0].reach.hurry(afresh=True)
+    await settle(1)
+    assert around.of_kind("webrtc")
+    assert asyncio.get_running_loop().time() - began < around.patience
+    await around.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pgpeer.errors import TransportError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.transport.base import PathKind
 from pgpeer.transport.certificate import Certificate
@@ -28,7 +29,9 @@ class Peer:
         self.certificate = Certificate.generate()
         self.kinds = kinds
         self.incoming: asyncio.Queue[PeerLink] = asyncio.Queue()
-        self.reach = Reach(self.key, self._ways_to, lambda _: None, self.incoming.put_nowait)
+        self.reach = Reach(
+            self.key, lambda peer_id: self.ways_to(peer_id), lambda _: None, self.incoming.put_nowait
+        )
         self.circuits: list[MemoryPipe] = []
         self.listener: TlsListener | None = None
         self.tasks: set[asyncio.Task[None]] = set()
@@ -37,7 +40,7 @@ class Peer:
     async def listen(self) -> None:
         self.listener = await listen("127.0.0.1", 0, self.certificate, self._take)
 
-    def _ways_to(self, _: str) -> list[Way]:
+    def ways_to(self, _: str) -> list[Way]:
         ways: dict[PathKind, Way] = {
             "relay": RelayWay(self._open_circuit, HUB, self.certificate),
             "webrtc": WebRTCWay(IceSettings()),
@@ -155,3 +158,49 @@ async def test_of_two_offers_that_cross_one_counts_and_both_sides_use_its_path(
     await there.send(b"two")
     assert (await there.receive(), await here.receive()) == (b"one", b"two")
     assert [path.kind for path in here.paths].count("webrtc") == 1
+
+
+@pytest.mark.parametrize("pair", [("relay",)], indirect=True)
+async def test_an_address_that_becomes_known_is_used_live_and_a_stranger_s_is_told_apart(
+    pair: tuple[Peer, Peer],
+) -> None:
+    here, _ = await linked(pair)
+    stranger = Peer(3, ())
+    await stranger.listen()
+    assert stranger.listener is not None
+    assert pair[1].listener is not None
+    wrong, right = ("127.0.0.1", stranger.listener.port), ("127.0.0.1", pair[1].listener.port)
+    noted: list[tuple[tuple[str, int], str]] = []
+    addresses = [wrong]
+    relay_only = pair[0].ways_to
+
+    def ways_to(peer_id: str) -> list[Way]:
+        note = TlsWay(list(addresses), pair[0].certificate, lambda *result: noted.append(result))
+        return [*relay_only(peer_id), note]
+
+    pair[0].ways_to = ways_to  # type: ignore[method-assign]
+    pair[0].reach.hurry(pair[1].key.peer_id)
+    async with asyncio.timeout(10):
+        while not noted:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert noted == [(wrong, "misled")]
+    assert here.path.kind == "relay"
+    addresses[:] = [right]
+    await until(here, "tls")
+    assert noted[-1] == (right, "led")
+    await stranger.close()
+
+
+@pytest.mark.parametrize("pair", [("tls",)], indirect=True)
+async def test_an_address_where_nobody_listens_is_told(pair: tuple[Peer, Peer]) -> None:
+    listener = pair[1].listener
+    assert listener is not None
+    dead = ("127.0.0.1", listener.port)
+    await listener.close()
+    noted: list[tuple[tuple[str, int], str]] = []
+    way = TlsWay([dead], pair[0].certificate, lambda *result: noted.append(result))
+    pair[0].ways_to = lambda _: [way]  # type: ignore[method-assign]
+    with pytest.raises(TransportError) as refused:
+        await pair[0].reach.connect(pair[1].key.peer_id)
+    assert (refused.value.code, refused.value.phase) == ("peer_offline", "resolve")
+    assert noted == [(dead, "silent")]

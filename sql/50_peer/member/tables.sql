@@ -132,3 +132,11 @@ CREATE TABLE peer_internal.peer_address (
 );
 COMMENT ON TABLE peer_internal.peer_address IS 'Where peers can be or could be reached, who said so, and how trying went.';
 COMMENT ON COLUMN peer_internal.peer_address.source IS 'static: entered by people here; record: the peer''s own signed word; seen: a link came from there; invite; hub.';
+
+ALTER TABLE peer.config
+    ADD COLUMN listen_address text,
+    ADD COLUMN public_address text,
+    ADD CONSTRAINT config_listen_address_check CHECK (listen_address ~ '^(\[[0-9A-Fa-f:.]+\]|[^]/@:[[:space:]]+):[0-9]{1,5}$' AND pg_catalog.length(listen_address) <= 262 AND pg_catalog.substring(listen_address, '[0-9]+$')::int <= 65535),
+    ADD CONSTRAINT config_public_address_check CHECK (public_address ~ '^(\[[0-9A-Fa-f:.]+\]|[^]/@:[[:space:]]+):[0-9]{1,5}$' AND pg_catalog.length(public_address) <= 262 AND pg_catalog.substring(public_address, '[0-9]+$')::int BETWEEN 1 AND 65535);
+COMMENT ON COLUMN peer.config.listen_address IS 'host:port at which the worker takes direct TLS connections of peers, for example 0.0.0.0:7432 or [::]:7432; port 0 picks a free one. NULL: it does not listen.';
+COMMENT ON COLUMN peer.config.public_address IS 'host:port that other peers are told instead of the addresses listened at, for example that of a port forwarding.';

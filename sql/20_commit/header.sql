@@ -4,38 +4,42 @@ CREATE OR REPLACE FUNCTION peer_internal.encode_header(
     bundle_id uuid, author bytea, epoch bigint, seq bigint, previous bytea, parents bytea[], hlc bigint,
     schema_fingerprint bytea, message text, sections bytea[]
 ) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- map keys in DAG-CBOR order: shorter first, then bytewise
-    SELECT peer_internal.cbor_head(5, 11)
+BEGIN
+    -- map keys in DAG-CBOR order: shorter first, then bytewise; in PL/pgSQL, which keeps the plan: half the time of an SQL function
+    RETURN peer_internal.cbor_head(5, 11)
         || peer_internal.cbor_text('hlc') || peer_internal.cbor_head(0, hlc)
         || peer_internal.cbor_text('seq') || peer_internal.cbor_head(0, seq)
         || peer_internal.cbor_text('prev') || peer_internal.cbor_cid(113, previous)
         || peer_internal.cbor_text('epoch') || peer_internal.cbor_head(0, epoch)
         || peer_internal.cbor_text('author') || peer_internal.cbor_bytes(author)
-        || peer_internal.cbor_text('bundle') || peer_internal.cbor_bytes(uuid_send(bundle_id))
+        || peer_internal.cbor_text('bundle') || peer_internal.cbor_head(2, 16) || uuid_send(bundle_id)
         || peer_internal.cbor_text('schema') || peer_internal.cbor_bytes(schema_fingerprint)
         || peer_internal.cbor_text('message') || peer_internal.cbor_text(message)
         || peer_internal.cbor_text('parents') || peer_internal.cbor_cids(parents)
         || peer_internal.cbor_text('version') || peer_internal.cbor_head(0, 1)
-        || peer_internal.cbor_text('sections') || peer_internal.cbor_array(sections)
+        || peer_internal.cbor_text('sections') || peer_internal.cbor_array(sections);
+END
 $$;
 COMMENT ON FUNCTION peer_internal.encode_header(uuid, bytea, bigint, bigint, bytea, bytea[], bigint, bytea, text, bytea[]) IS 'A commit header as DAG-CBOR; sections are already encoded.';
 
 CREATE OR REPLACE FUNCTION peer_internal.encode_section_header(
     op text, digest bytea, row_count bigint, byte_count bigint, unseen bytea[], column_ids uuid[], relation_id uuid
 ) RETURNS bytea
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT peer_internal.cbor_head(5, 7)
+BEGIN
+    RETURN peer_internal.cbor_head(5, 7)
         || peer_internal.cbor_text('op') || peer_internal.cbor_text(op)
         || peer_internal.cbor_text('cid') || peer_internal.cbor_cid(85, digest)
         || peer_internal.cbor_text('rows') || peer_internal.cbor_head(0, row_count)
         || peer_internal.cbor_text('bytes') || peer_internal.cbor_head(0, byte_count)
         || peer_internal.cbor_text('unseen') || peer_internal.cbor_cids(unseen)
-        || peer_internal.cbor_text('columns') || peer_internal.cbor_array(coalesce(
-               (SELECT array_agg(peer_internal.cbor_bytes(uuid_send(c.id)) ORDER BY c.n) FROM unnest(column_ids) WITH ORDINALITY AS c(id, n)), '{}'))
-        || peer_internal.cbor_text('relation') || peer_internal.cbor_bytes(uuid_send(relation_id))
+        || peer_internal.cbor_text('columns') || peer_internal.cbor_head(4, cardinality(column_ids))
+        || coalesce((SELECT string_agg(peer_internal.cbor_head(2, 16) || uuid_send(c.id), '' ORDER BY c.n) FROM unnest(column_ids) WITH ORDINALITY AS c(id, n)), '')
+        || peer_internal.cbor_text('relation') || peer_internal.cbor_head(2, 16) || uuid_send(relation_id);
+END
 $$;
 COMMENT ON FUNCTION peer_internal.encode_section_header(text, bytea, bigint, bigint, bytea[], uuid[], uuid) IS 'The description of one section inside a commit header.';
 

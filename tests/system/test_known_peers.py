@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -308,6 +309,22 @@ def test_the_stun_server_of_a_relationship_is_used_and_followed_without_a_restar
     special.asked.clear()
     ann.run("UPDATE peer.friend SET stun_server_id = NULL")
     assert common.asked.wait(20)
+
+
+def test_the_turn_server_that_the_hub_offers_is_used(
+    atlas: Make, make_peer: Make, hub: Program, tmp_path: Path, stun: Callable[[], StunWatch]
+) -> None:
+    port = hub.ready().rpartition(":")[2]
+    hub.end()
+    turn = stun()
+    rich = Program(tmp_path / "rich.log", "hub_program.py", port, turn.url.replace("stun:", "turn:"))
+    rich.ready()
+    ann, bob = atlas(), make_peer("bob")
+    bob.start()
+    bob.join(ann)
+    assert turn.asked.wait(30)
+    wait_for_path(ann, bob, "webrtc")
+    rich.end()
 
 
 def free_port() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pgpeer.channel import events, messages
@@ -34,6 +34,9 @@ class Channel:
         tell: takes events.
         now: seconds of a monotonic clock.
         is_new: whether the other side does not know of it, so that it can be forgotten without a word.
+
+    Attributes:
+        ended_by: who wanted the end, once it is over by a wish: `here` or `there`.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Channel:
         self._out: deque[Message] = deque()
         self._has_link = False
         self._is_new = is_new
+        self._is_restored = not is_new and state is not State.ASKED
+        self.ended_by: Literal["here", "there"] | None = None
         self._is_asked = False
         self._is_resumed = False
         """Whether it is known on this link what the other side has."""
@@ -239,7 +244,7 @@ class Channel:
         return True
 
     def _on_closed(self, message: messages.Closed) -> bool:
-        if not self._close_sent:
+        if not (self._close_sent or self._is_restored):  # before a restart it may have been sent
             raise RemoteProtocolError("The other side answers a close that was not sent.")
         self._end("peer-requested-closed", "local_closed", "", True, "It was disconnected here.")
         return True
@@ -292,6 +297,8 @@ class Channel:
     def _end(self, reason: events.Reason, code: str, phase: str, retryable: bool, detail: str) -> None:
         asked_only = self.state is State.ASKED
         self.state = State.CLOSED
+        if reason == "peer-requested-closed":
+            self.ended_by = "here" if code == "local_closed" else "there"
         self._ack_due = self._resume_due = False
         self._phase = None
         if not asked_only:

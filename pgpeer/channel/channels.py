@@ -24,6 +24,9 @@ from pgpeer.errors import RemoteProtocolError
 MAX_WAITING_ANSWERS: Final = 256
 """Answers about unknown connections that may wait to be sent; a peer that asks for more is cut off."""
 
+MAX_ENDED: Final = 1024
+"""Of so many connections that ended as somebody wished it is known who did; the oldest are forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -57,6 +60,8 @@ class Channels:
         self._channels: dict[UUID, Channel] = {}
         self._turns: deque[UUID] = deque()
         self._answers: deque[messages.Message] = deque()
+        self._ended: dict[UUID, bool] = {}
+        """Whether the end was wished for here, of connections that are over."""
         self._events: list[events.Event] = []
         self._has_link = False
 
@@ -81,6 +86,16 @@ class Channels:
     def restore(self, record: Record, now: float) -> None:
         """Go on with a stored connection after a restart."""
         self._begin(record, now, is_new=False)
+
+    def remember(self, connection_id: UUID, *, was_here: bool) -> None:
+        """A connection is over because somebody wished it, here or on the other side.
+
+        The other side may have forgotten its end in a crash: then it is told how it ended, and not that
+        nobody knows it.
+        """
+        self._ended[connection_id] = was_here
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def accept(self, connection_id: UUID, room: int, now: float) -> None:
         """Take a connection that the other side asked for, once it is stored."""
@@ -259,6 +274,11 @@ class Channels:
     def _answer_unknown(self, message: messages.Message) -> None:
         """Answer about a connection that is over here, or never was; what was on its way is ignored."""
         match message:
+            case messages.Resume(connection_id) if connection_id in self._ended:
+                if self._ended[connection_id]:
+                    self._answer(messages.Close(connection_id, True, "remote_closed", ""))
+                else:
+                    self._answer(messages.Closed(connection_id))
             case messages.Resume() | messages.Opened():
                 detail = "The other side does not know this connection any more."
                 self._answer(messages.Close(message.connection_id, False, "id_unknown", detail))
@@ -275,5 +295,7 @@ class Channels:
         for connection_id in [one for one, c in self._channels.items() if c.state is State.CLOSED]:
             channel = self._channels.pop(connection_id)
             self._turns.remove(connection_id)
+            if channel.ended_by is not None:
+                self.remember(connection_id, was_here=channel.ended_by == "here")
             while (message := channel.next_message(now)) is not None:
                 self._answers.append(message)

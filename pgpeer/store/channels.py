@@ -122,6 +122,12 @@ async def channels(connection: Connection) -> tuple[Settings, list[StoredChannel
     ]
 
 
+async def ends(connection: Connection) -> list[tuple[str, UUID, bool]]:
+    """Give the connections that ended as somebody wished: peer, connection, whether it was wished here."""
+    rows = await connection.fetch("SELECT * FROM peer_internal.channel_ends()")
+    return [(row["peer_id"], row["connection_id"], row["was_here"]) for row in rows]
+
+
 async def outgoing(connection: Connection, after: dict[UUID, int], max_bytes: int) -> list[Outgoing]:
     """Give the next messages of connections after the numbers named, up to about so many bytes of each."""
     rows = await connection.fetch(

@@ -155,6 +155,8 @@ class Postman:
             StoreError: the database is lost.
         """
         await store.begin(self._connection)
+        for peer_id, connection_id, was_here in await store.ends(self._connection):
+            self._line(peer_id).channels.remember(connection_id, was_here=was_here)
         await self._look()
         self._unread |= set(self._peers)
 

@@ -55,6 +55,16 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.channel_list() IS 'The settings of application connections and all those that are not closed, as the worker needs them.';
 
+CREATE OR REPLACE FUNCTION peer_internal.channel_ends() RETURNS TABLE (connection_id uuid, peer_id text, was_here boolean)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT h.connection_id, a.peer_id, h.code = 'local_closed'
+      FROM peer_internal.channel AS h JOIN peer_internal.author AS a USING (author_id)
+     WHERE h.state = 'closed' AND h.reason = 'peer-requested-closed'
+     ORDER BY h.closed_at
+$$;
+COMMENT ON FUNCTION peer_internal.channel_ends() IS 'Application connections that ended as somebody wished (was_here: in this database), oldest first, until they are pruned: a peer that forgot the end in a crash is told how it was.';
+
 CREATE OR REPLACE FUNCTION peer_internal.channel_begin() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -60,7 +60,10 @@ class Side:
         """Begin again from what is stored."""
         self.machine = Channels(self.timing)
         for connection_id, one in self.stored.items():
-            if one.closed is None:
+            if one.closed is not None:
+                if one.closed.reason == "peer-requested-closed":
+                    self.machine.remember(connection_id, was_here=one.closed.code == "local_closed")
+            else:
                 self.machine.restore(
                     Record(
                         connection_id, one.state != "connecting", one.confirm, one.acknowledged, one.acknowledged_chain,

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -227,6 +228,26 @@ def test_the_end_is_told_with_reason_and_code_and_nothing_can_be_sent_after_it(
     assert refused(db, "SELECT peer.send(%s, 'x')", connection_id) == "PGN05"
     db.execute("SELECT peer_internal.channel_prune('0 s')")
     assert refused(db, "SELECT peer.send(%s, 'x')", connection_id) == "PGN04"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "ends"),
+    [
+        ("peer-requested-closed", "local_closed", [True]),
+        ("peer-requested-closed", "remote_closed", [False]),
+        ("connection-error", "timeout", []),
+    ],
+)
+def test_wished_ends_are_remembered_until_they_are_pruned(
+    db: psycopg.Connection, connection_id: str, reason: str, code: str, ends: list[bool]
+) -> None:
+    db.execute(
+        "SELECT peer_internal.channel_closed(%s, %s, %s, '', true, 'over', '')", [connection_id, reason, code]
+    )
+    found = db.execute("SELECT connection_id, was_here FROM peer_internal.channel_ends()").fetchall()
+    assert found == [(UUID(str(connection_id)), was_here) for was_here in ends]
+    db.execute("SELECT peer_internal.channel_prune('0 s')")
+    assert one(db, "SELECT count(*) FROM peer_internal.channel_ends()") == 0
 
 
 def test_after_disconnect_nothing_more_is_taken_but_what_was_sent_stays(

@@ -44,6 +44,7 @@ class Kept:
     unread: int = 0
     has_left: bool = False
     closed: str = ""
+    was_here: bool = False
 
 
 @dataclass
@@ -131,6 +132,7 @@ class Side:
         self.machine = Channels(PATIENT)
         for connection_id, kept in self.kept.items():
             if kept.closed:
+                self.machine.remember(connection_id, was_here=kept.was_here)
                 continue
             record = Record(
                 connection_id,
@@ -187,12 +189,12 @@ class Side:
                     require(number <= len(there), "durable", f"message {number} was acknowledged too early")
                     require(number >= kept.acknowledged, "order", "an acknowledgement was taken back")
                     kept.acknowledged, kept.acknowledged_chain = number, chain
-                case events.ConnectionClosed(connection_id, reason, _, _, _, detail):
+                case events.ConnectionClosed(connection_id, reason, code, _, _, detail):
                     require(reason == "peer-requested-closed", "honest", f"a connection ended: {detail}")
                     kept, there = self.kept[connection_id], self.other.kept.get(connection_id)
                     has_left = kept.has_left or (there is not None and there.has_left)
                     require(has_left, "honest", "nobody wanted this end")
-                    kept.closed = reason
+                    kept.closed, kept.was_here = reason, code == "local_closed"
 
     def _stored(self, happened: list[events.Event]) -> None:
         self._is_busy = False

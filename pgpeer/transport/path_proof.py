@@ -191,13 +191,13 @@ def read_proof(frame: bytes) -> bytes:
         TransportError: it is a refusal.
     """
     _raise_refusal(frame)
-    if frame[0] != _PROOF or len(frame) != 1 + SIGNATURE_BYTES:
+    if frame[:1] != bytes((_PROOF,)) or len(frame) != 1 + SIGNATURE_BYTES:
         raise RemoteProtocolError("A path carried something else than a proof.", phase="identity")
     return frame[1:]
 
 
 def _raise_refusal(frame: bytes) -> None:
-    if frame[0] == _REFUSAL:
+    if frame[:1] == bytes((_REFUSAL,)):
         code = frame[1:65].decode("ascii", "replace")
         raise TransportError(
             "The peer refused the connection.",

@@ -120,6 +120,8 @@ class WebRTCLink:
     def _on_message(self, message: bytes | str) -> None:
         if isinstance(message, str):
             self._end(LinkClosed("The other side sent text, which no pgpeer does.", code="bad_message"))
+        elif not message:  # it would cost nothing of the inbox, however many wait
+            self._end(LinkClosed("The other side sent an empty frame.", code="bad_message"))
         elif self._inbox.put(message):
             self.bytes_received += len(message)
         elif not self._closed:

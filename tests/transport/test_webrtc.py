@@ -131,6 +131,16 @@ async def test_a_cancelled_accept_closes_everything() -> None:
     assert open_sockets() == sockets
 
 
+@pytest.mark.parametrize("message", [b"", "text"])
+async def test_what_is_no_frame_ends_the_link(message: bytes | str) -> None:
+    first, second = await connect()
+    first._channel.send(message)  # around the check of what is sent
+    with pytest.raises(LinkClosed) as ended:
+        await asyncio.wait_for(second.receive(), 10)
+    assert ended.value.code == "bad_message"
+    await asyncio.gather(first.close(), second.close())
+
+
 async def test_a_lost_connection_is_an_error_for_a_waiting_sender() -> None:
     first, second = await connect()
 

@@ -100,6 +100,9 @@ WHOLE_VECTOR_ENTRIES: Final = 32
 
 HANDSHAKE_SLOW_SECONDS: Final = 2.0
 HANDSHAKE_FAIL_SECONDS: Final = 10.0
+SILENCE_SLOW_SECONDS: Final = 3.0
+"""A ping that is not answered for so long is told as slow."""
+
 PING_SECONDS: Final = 5.0
 """After so long without a frame from the other side it is asked for one."""
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from pgpeer.protocol import limits
+
+
+class Due(Enum):
+    """What the passing of time asks for."""
+
+    PING = "ping"
+    """The other side is to be asked whether it is there."""
+    SLOW = "slow"
+    """The owner is to be told that it takes long."""
+    FAILED = "failed"
+    """The session is over."""
 
 
 @dataclass(slots=True)
@@ -18,7 +30,7 @@ class Liveness:
         began: when the session began.
         heard: when the last frame came.
         rtt: seconds of the last answered ping's round trip; None before the first.
-        slow_told: whether the owner knows that the handshake is slow.
+        slow_told: whether the owner knows that the other side is slow.
     """
 
     began: float
@@ -32,33 +44,42 @@ class Liveness:
     def hear(self, now: float) -> None:
         """Book a frame from the other side."""
         self.heard = now
-        self._unanswered = False
-
-    def handshake_deadline(self) -> float:
-        """Give when `tick` must be called next during the handshake."""
-        seconds = limits.HANDSHAKE_FAIL_SECONDS if self.slow_told else limits.HANDSHAKE_SLOW_SECONDS
-        return self.began + seconds
-
-    def handshake_failed(self, now: float) -> bool:
-        """Whether the handshake has taken too long."""
-        # the same sum as in the deadline: `now - began` may round to less, and tick would change nothing
-        return now >= self.began + limits.HANDSHAKE_FAIL_SECONDS
-
-    def established_deadline(self) -> float:
-        """Give when `tick` must be called next after the handshake."""
         if self._unanswered:
-            return self._pinged + limits.DEAD_SECONDS - limits.PING_SECONDS
-        return self.heard + limits.PING_SECONDS
+            self._unanswered = self.slow_told = False
 
-    def is_dead(self, now: float) -> bool:
-        """Whether a ping stayed unanswered for too long."""
-        return self._unanswered and now >= self.established_deadline()
+    def deadline(self, *, is_established: bool) -> float:
+        """Give when something is due next."""
+        if not is_established:
+            seconds = limits.HANDSHAKE_FAIL_SECONDS if self.slow_told else limits.HANDSHAKE_SLOW_SECONDS
+            return self.began + seconds
+        if not self._unanswered:
+            return self.heard + limits.PING_SECONDS
+        return (
+            self._fails_at(is_established=True)
+            if self.slow_told
+            else self._pinged + limits.SILENCE_SLOW_SECONDS
+        )
+
+    def due(self, now: float, *, is_established: bool) -> Due:
+        """Give what is due, once the deadline has come; that the other side is slow is due once."""
+        if is_established and not self._unanswered:
+            return Due.PING
+        # the same sum as in the deadline: `now - began` may round to less, and nothing would change
+        if now >= self._fails_at(is_established=is_established):
+            return Due.FAILED
+        self.slow_told = True
+        return Due.SLOW
+
+    def _fails_at(self, *, is_established: bool) -> float:
+        if is_established:
+            return self._pinged + limits.DEAD_SECONDS - limits.PING_SECONDS
+        return self.began + limits.HANDSHAKE_FAIL_SECONDS
 
     def ping(self, now: float) -> int:
         """Remember that a ping is sent and give its number."""
         self._number += 1
         self._pinged = now
-        self._unanswered = True
+        self._unanswered, self.slow_told = True, False
         return self._number
 
     def pong(self, number: int, now: float) -> bool:

@@ -21,7 +21,7 @@ from pgpeer.protocol.encoding import decode, encode
 from pgpeer.protocol.events import SectionReceived
 from pgpeer.protocol.framing import Assembler, Lane, Outbox
 from pgpeer.protocol.handshake import Handshake, Role
-from pgpeer.protocol.liveness import Liveness
+from pgpeer.protocol.liveness import Due, Liveness
 from pgpeer.protocol.messages import DATA_TYPES, Message, MessageType, Payload
 from pgpeer.protocol.packing import Packer, unpacked_size
 from pgpeer.protocol.printable import printable
@@ -130,19 +130,17 @@ class Session:
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return
-        if self.state is not State.ESTABLISHED:
-            phase = PHASE[self.state]
-            if self._time.handshake_failed(now):
-                detail = f"The other side did not answer within {limits.HANDSHAKE_FAIL_SECONDS:g} s."
-                self._close("timeout", phase, detail, retryable=True)
-            else:
-                self._time.slow_told = True
+        is_established = self.state is State.ESTABLISHED
+        phase = "transfer" if is_established else PHASE[self.state]
+        match self._time.due(now, is_established=is_established):
+            case Due.PING:
+                self._put(messages.Ping(self._time.ping(now)))
+            case Due.SLOW:
                 self._events.append(events.SessionSlow(phase))
-        elif self._time.is_dead(now):
-            detail = f"Nothing was heard from the other side for {limits.DEAD_SECONDS:g} s."
-            self._close("timeout", "transfer", detail, retryable=True)
-        else:
-            self._put(messages.Ping(self._time.ping(now)))
+            case Due.FAILED:
+                seconds = limits.DEAD_SECONDS if is_established else limits.HANDSHAKE_FAIL_SECONDS
+                detail = f"The other side did not answer for {seconds:g} s."
+                self._close("timeout", phase, detail, retryable=True)
 
     # Out.
 
@@ -165,9 +163,7 @@ class Session:
         """Give when `tick` must be called next; None when the session is closed."""
         if self.state is State.CLOSED:
             return None
-        if self.state is State.ESTABLISHED:
-            return self._time.established_deadline()
-        return self._time.handshake_deadline()
+        return self._time.deadline(is_established=self.state is State.ESTABLISHED)
 
     def events(self) -> list[events.Event]:
         """Give what happened since the last call, in order."""

@@ -30,6 +30,9 @@ Of each hub, so that one that floods keeps nobody out who comes through another.
 LOOK_SECONDS: Final = 1.0
 """The database is not asked more often than this about peers that are not known."""
 
+WAITING_LIMIT: Final = 8
+"""So many peers that are not known wait for that; others are refused at once, and try again."""
+
 
 class Doorway:
     """Lets in who may come.
@@ -58,6 +61,7 @@ class Doorway:
         self._crew = Crew(office.lost, "pgpeer.doorway")
         self._loop = asyncio.get_running_loop()
         self._last_look = -LOOK_SECONDS
+        self._waiting = 0
         self._under_way: Counter[str] = Counter()
         self._log = structlog.get_logger("pgpeer.doorway")
 
@@ -75,7 +79,7 @@ class Doorway:
         if self._under_way[url] >= AT_ONCE:
             circuit.refuse("target_overloaded", "Too many connect at once.")
         else:
-            self._spawn(url, self._take_circuit(url, circuit))
+            self._spawn(url, circuit.peer_id, self._take_circuit(url, circuit))
 
     def signal(self, url: str, received: SignalReceived) -> None:
         """A peer sends a signal; waits for nothing."""
@@ -85,7 +89,7 @@ class Doorway:
             self._crew.spawn(self._tell_misdated(received.sender))
             return
         if offer is not None and self._under_way[url] < AT_ONCE:
-            self._spawn(url, self._take_offer(url, offer))
+            self._spawn(url, offer.sender, self._take_offer(url, offer))
 
     async def close(self) -> None:
         """Take nothing more, and give up what is under way."""
@@ -114,12 +118,17 @@ class Doorway:
 
     async def _fresh_refusal(self, peer_id: str) -> str | None:
         """See `refusal`; an invite that was made a moment ago counts."""
-        refusal = self.refusal(peer_id)
-        if refusal == "refused_policy" and self._loop.time() - self._last_look >= LOOK_SECONDS:
-            self._last_look = self._loop.time()
-            await self._office.look()
-            refusal = self.refusal(peer_id)
-        return refusal
+        if self.refusal(peer_id) != "refused_policy" or self._waiting >= WAITING_LIMIT:
+            return self.refusal(peer_id)
+        self._waiting += 1
+        try:
+            await asyncio.sleep(self._last_look + LOOK_SECONDS - self._loop.time())
+            if self._loop.time() >= self._last_look + LOOK_SECONDS:  # nobody else has looked meanwhile
+                self._last_look = self._loop.time()
+                await self._office.look()
+        finally:
+            self._waiting -= 1
+        return self.refusal(peer_id)
 
     async def _tell_misdated(self, peer_id: str) -> None:
         """A signal was refused for its date; on a link the peers compare clocks themselves."""
@@ -133,16 +142,18 @@ class Doorway:
                 "Set both clocks right, best by a time server.",
             )
 
-    def _spawn(self, url: str, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, url: str, peer_id: str, work: Coroutine[None, None, None]) -> None:
         def ended(_: asyncio.Task[None]) -> None:
             self._under_way[url] -= 1
 
         self._under_way[url] += 1
-        self._crew.spawn(self._quietly(work)).add_done_callback(ended)
+        self._crew.spawn(self._quietly(peer_id, work)).add_done_callback(ended)
 
-    async def _quietly(self, work: Coroutine[None, None, None]) -> None:
-        """Log what failed: the peer is told, and tries again."""
+    async def _quietly(self, peer_id: str, work: Coroutine[None, None, None]) -> None:
+        """Log what failed, for the peer is told and tries again; people are told when it broke the rules."""
         try:
             await work
         except (TransportError, HubError, RemoteProtocolError) as error:
             self._log.info("a peer did not come in", code=error.code, reason=str(error))
+            if isinstance(error, RemoteProtocolError):
+                await self._office.reporter.failure("peer-failed", error, peer_id=peer_id)

@@ -64,6 +64,7 @@ class Exchange:
         self._label = ""
         self._feeds: dict[UUID, tuple[Feed, asyncio.Task[None]]] = {}
         self._early: dict[UUID, events.VectorReceived] = {}
+        self._early_acknowledgements: dict[UUID, events.AcknowledgementReceived] = {}
         self._asked: set[UUID] = set()
         self._introductions = Introductions(office, conversation)
         self._whereabouts = Whereabouts(office, conversation)
@@ -166,9 +167,9 @@ class Exchange:
                 await self._intake.take_section(event)
             case events.AcknowledgementReceived():
                 if event.bundle_id in self._feeds:
-                    self._feeds[event.bundle_id][0].acknowledged(event.entries)
-                    self._office.reporter.acknowledged(event.bundle_id, self.peer_id, event.entries)
-                    self._office.pace.acknowledged(event.bundle_id, self.peer_id, event.entries)
+                    self._acknowledged(event)
+                elif len(self._early_acknowledgements) < EARLY_VECTORS:
+                    self._early_acknowledgements[event.bundle_id] = event
             case events.VectorReceived():
                 if event.bundle_id in self._feeds:
                     self._feeds[event.bundle_id][0].begin(event.entries, event.partial)
@@ -203,7 +204,8 @@ class Exchange:
                 error = PgpeerError(detail, code=code, phase=phase, retryable=retryable, remedy=hint)
                 await self._office.reporter.failure("peer-error", error, peer_id=self.peer_id)
             case events.SessionSlow(phase):
-                self._log.info("the peer is slow", phase=phase)
+                error = PgpeerError("The peer does not answer.", code="slow", phase=phase, retryable=True)
+                await self._office.reporter.failure("peer-slow", error, peer_id=self.peer_id)
             case events.SessionClosed():
                 await self._over(event)
 
@@ -278,6 +280,9 @@ class Exchange:
         early = self._early.pop(bundle_id, None)
         if early is not None:
             feed.begin(early.entries, early.partial)
+        acknowledgement = self._early_acknowledgements.pop(bundle_id, None)
+        if acknowledgement is not None:
+            self._acknowledged(acknowledgement)
         read = self._office.connections.read
         partial: Mapping[bytes, Sequence[int]] = await commits.incomplete(read, bundle_id)
         self._intake.told_partial(set(partial))
@@ -286,6 +291,12 @@ class Exchange:
         merged = await commits.vector(read, bundle_id, "merged")
         if merged:
             await self._conversation.send_acknowledgement(bundle_id, merged)
+
+    def _acknowledged(self, event: events.AcknowledgementReceived) -> None:
+        """The peer has merged this much durably."""
+        self._feeds[event.bundle_id][0].acknowledged(event.entries)
+        self._office.reporter.acknowledged(event.bundle_id, self.peer_id, event.entries)
+        self._office.pace.acknowledged(event.bundle_id, self.peer_id, event.entries)
 
     async def _acknowledge(self) -> None:
         while True:

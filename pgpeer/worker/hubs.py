@@ -24,6 +24,9 @@ from pgpeer.worker.office import Office
 STEADY_SECONDS: Final = 10.0
 """A connection that lasted so long is not counted as a failure."""
 
+ALONE_SECONDS: Final = 60.0
+"""After this long without being replaced, nobody else signs in with this key any more."""
+
 TURN_RETRY_SECONDS: Final = 60.0
 """After this long a hub that gave no TURN credentials is asked again."""
 
@@ -184,6 +187,14 @@ class Hubs:
             if error.code == "replaced":
                 # perhaps by a standby: this worker goes on only when it still has its database
                 await self._office.look()
+                await self._office.reporter.problem(
+                    "key_in_use_elsewhere",
+                    url,
+                    f"Somebody else has signed in at the hub {url} with the key of this database.",
+                    "If a copy of this database runs elsewhere, give it an identity of its own: pgpeer init "
+                    "--identity NEWFILE. If two rows of peer.hub name one hub, delete one. If neither, the "
+                    "key was stolen: pgpeer identity rotate.",
+                )
             await self._office.reporter.problem("hub_unreachable", url, str(error), error.remedy)
             await asyncio.sleep(
                 next_delay(failures, self._random.random(), longest=self._office.view.reconnect_delay_max)
@@ -193,7 +204,7 @@ class Hubs:
     async def _visit(self, url: str) -> HubError:
         """Be connected until the connection ends, and give the reason."""
         client = HubClient(url, self._office.key, self._office.view.label, takes=(MAILBOX, CIRCUITS))
-        asking = None
+        asking = alone = None
         try:
             await client.connect()
             self._log.info("hub connected", url=url)
@@ -202,6 +213,7 @@ class Hubs:
             if TURN in client.features:
                 asking = self._spawn(self._keep_turn(url, client))
             await self._office.reporter.solved("hub_unreachable", url)
+            alone = self._spawn(self._be_alone(url))
             online = self._online[url] = set()
             async for event in client:
                 match event:
@@ -226,9 +238,14 @@ class Hubs:
             self._clients.pop(url, None)
             self._online.pop(url, None)
             self._turn.pop(url, None)
-            if asking is not None:
-                asking.cancel()
+            for task in (asking, alone):
+                if task is not None:
+                    task.cancel()
             await client.close()
+
+    async def _be_alone(self, url: str) -> None:
+        await asyncio.sleep(ALONE_SECONDS)
+        await self._office.reporter.solved("key_in_use_elsewhere", url)
 
     async def _keep_turn(self, url: str, client: HubClient) -> None:
         """Have credentials for the hub's TURN servers that hold for a while yet."""

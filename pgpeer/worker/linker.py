@@ -301,7 +301,8 @@ class Linker:
 
     async def _connect(self, peer_id: str) -> None:
         def slow() -> None:
-            self._log.info("connecting takes long", peer=peer_id)
+            error = TransportError("Reaching the peer takes long.", code="slow", phase="resolve")
+            self._crew.spawn(self._office.reporter.failure("connect-slow", error, peer_id=peer_id))
 
         link = await self.reach.connect(peer_id, on_slow=slow, fail_seconds=self._office.view.connect_timeout)
         await self._converse(peer_id, link, "outgoing")

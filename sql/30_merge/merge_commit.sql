@@ -321,7 +321,7 @@ BEGIN
                     outcome := 'held';
                     detail := message || CASE WHEN message_detail <> '' THEN '. ' || message_detail ELSE '' END;
                     PERFORM peer_internal.hold(c.commit_no,
-                        CASE WHEN message_state LIKE '23%' THEN 'constraint_violation' WHEN message_state LIKE 'PGS%' THEN 'schema_mismatch'
+                        CASE WHEN message_state LIKE '23%' THEN 'constraint_violation' WHEN message_state LIKE 'PGS%' OR message_state = '42P16' THEN 'schema_mismatch'
                              WHEN message_state = 'PGM01' THEN 'invalid_commit' WHEN message_state = '42501' THEN 'missing_right' ELSE 'held_commit' END,
                         detail, clock_timestamp() + (SELECT x.hold_retry_interval FROM peer.config AS x));
             END;

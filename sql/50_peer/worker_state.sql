@@ -6,7 +6,7 @@ AS $$
 BEGIN
     -- what an earlier worker left
     DELETE FROM peer_internal.connection;
-    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs', 'cannot_listen');
+    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs', 'cannot_listen', 'key_in_use_elsewhere');
     UPDATE peer_internal.worker AS w SET awake = false WHERE w.awake;
     RETURN jsonb_build_object(
         'public_key', (SELECT encode(i.public_key, 'hex') FROM peer_internal.identity AS i),

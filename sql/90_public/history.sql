@@ -2,16 +2,28 @@
 
 CREATE OR REPLACE FUNCTION peer.status(bundle text)
 RETURNS TABLE (relation regclass, key jsonb, operation text, columns text[], staged boolean)
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
+DECLARE
+    target uuid := peer_internal.bundle_id(status.bundle);
+    changed text;
+BEGIN
+    SELECT string_agg(c.relation::text, ', ' ORDER BY c.relation::text) INTO changed FROM peer_internal.changed_shapes(target) AS c
+     WHERE EXISTS (SELECT FROM peer_internal.shape_columns(c, false) AS s WHERE s.difference IS NOT NULL OR s.own_name <> s.name);
+    IF changed IS NOT NULL THEN
+        RAISE EXCEPTION 'columns of % were changed, and capture has not followed yet', changed USING ERRCODE = 'PGT18',
+            DETAIL = 'What is uncommitted is known when it has: with the next commit or merge.', HINT = 'Nothing was lost. A running worker follows within ten seconds; in manual mode commit.';
+    END IF;
+    RETURN QUERY
     SELECT r.relation, peer_internal.key_json(r.relation_id, d.key_text), d.op,
            ARRAY(SELECT c.name FROM peer_internal.relation_column AS c
                   WHERE c.relation_id = r.relation_id AND NOT c.is_key AND get_bit(d.mask, peer_internal.mask_bit(c.ordinal)) = 1 ORDER BY c.ordinal),
            false
       FROM peer_internal.relation AS r
      CROSS JOIN LATERAL peer_internal.dirty_rows(r.relation_id) AS d
-     WHERE r.bundle_id = peer_internal.bundle_id(status.bundle) AND r.is_tracked
-     ORDER BY r.schema_name, r.table_name, d.key_text COLLATE "C"
+     WHERE r.bundle_id = target AND r.is_tracked
+     ORDER BY r.schema_name, r.table_name, d.key_text COLLATE "C";
+END
 $$;
 COMMENT ON FUNCTION peer.status(text) IS 'The uncommitted changes of a bundle, one row per changed row; columns are the changed ones (all for an INSERT, none for a DELETE).';
 

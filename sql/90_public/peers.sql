@@ -40,6 +40,7 @@ BEGIN
     END IF;
     INSERT INTO peer_internal.invite (bundle_id, secret_hash, role, uses_left, expires_at)
     VALUES (target, sha256(convert_to(secret, 'UTF8')), invite.role, uses, clock_timestamp() + expires) RETURNING * INTO new_invite;
+    PERFORM pg_notify('pgpeer_config', '');  -- the worker lets in nobody while it knows of no invite
     RETURN 'pgpeer://join/1/' || translate(rtrim(translate(encode(convert_to(jsonb_build_object(
         'v', 1, 'invite', new_invite.invite_id, 'bundle', target, 'name', invite.bundle, 'inviter', peer.identity(), 'hubs', hubs, 'role', invite.role,
         'expires', extract(epoch FROM new_invite.expires_at)::bigint, 'secret', secret)::text, 'UTF8'), 'base64'), E'\n', ''), '='), '+/', '-_');

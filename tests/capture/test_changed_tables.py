@@ -294,3 +294,17 @@ def test_truncate_of_a_changed_table_passes(shelf: MakeShelf) -> None:
     s.here.write("ALTER TABLE note RENAME COLUMN id TO number", "TRUNCATE note")
     s.carry()
     assert s.there.value("SELECT count(*) FROM note") == 0
+
+
+def test_status_says_so_while_names_are_not_followed_yet(shelf: MakeShelf) -> None:
+    s = shelf([NOTE, FILL], "note", mode="manual")
+    status = "SELECT relation::text, operation FROM peer.status('shelf')"
+    s.here.write("ALTER TABLE note ADD COLUMN more int", "UPDATE note SET body = 'x' WHERE id = 1")
+    assert s.here.execute(status) == [("note", "UPDATE")]
+    s.here.write("ALTER TABLE note RENAME COLUMN body TO words")
+    with pytest.raises(psycopg.Error) as caught:
+        s.here.execute(status)
+    assert caught.value.sqlstate == "PGT18"
+    s.commit()
+    s.here.write("UPDATE note SET words = 'y' WHERE id = 2")
+    assert s.here.execute(status) == [("note", "UPDATE")]

@@ -123,6 +123,7 @@ def test_a_copy_and_its_original_that_run_at_once_lose_nothing_and_share_no_numb
             assert ann.run(doubled) == []
             told = at_clone.execute("SELECT code FROM peer.event WHERE kind = 'epoch-renewed'").fetchall()
             assert told == [("moved",)]
+            assert ann.value("SELECT count(*) FROM peer.problem WHERE kind = 'key_in_use_elsewhere'") == 1
     finally:
         clone.end(signal.SIGKILL)
     wait_until_equal(ann, bob)

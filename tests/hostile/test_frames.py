@@ -216,6 +216,14 @@ def test_a_conversation_that_was_recorded_is_worth_nothing_on_another_link(stage
     stage.counted(villain, "bad_signature", kind="connect-failed")
 
 
+def test_who_says_something_else_than_a_hello_on_a_path_is_blamed(stage: Stage) -> None:
+    villain, talk = stage.member()
+    villain.do(talk.close())
+    with stage.unchanged():
+        villain.knock(stage.ann.peer_id, b"no hello at all")
+        stage.blamed(villain, "bad_message", ("identity",))
+
+
 def test_after_all_that_the_members_agree(stage: Stage) -> None:
     stage.goes_on()
     stage.agree()

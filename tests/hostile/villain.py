@@ -11,10 +11,11 @@ import secrets
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pgpeer.errors import PgpeerError, RemoteProtocolError
+from pgpeer.errors import LinkClosed, PgpeerError, RemoteProtocolError
 from pgpeer.identity.invite import parse_invite
 from pgpeer.identity.key import PrivateKey
 from pgpeer.protocol import events, limits
@@ -27,6 +28,7 @@ from pgpeer.transport.certificate import Certificate
 from pgpeer.transport.hub_link import HubClient
 from pgpeer.transport.peer_link import PeerLink
 from pgpeer.transport.reach import Reach
+from pgpeer.transport.relay import open_relay
 from pgpeer.transport.ways import RelayWay
 
 PATIENCE_SECONDS = 20.0
@@ -180,11 +182,14 @@ class Villain:
     def peer_id(self) -> str:
         return self.key.peer_id
 
-    async def _connect(self, peer_id: str) -> PeerLink:
+    async def _at_hub(self) -> HubClient:
         if self._hub is None:
             self._hub = HubClient(self._url, self.key, "villain")
             await self._hub.connect()
-        hub = self._hub
+        return self._hub
+
+    async def _connect(self, peer_id: str) -> PeerLink:
+        hub = await self._at_hub()
         way = RelayWay(lambda: hub.open_circuit(peer_id), self._url, Certificate.generate())
         reach = Reach(self.key, lambda _: [way], lambda _: None, lambda _: None)
         self._reaches.append(reach)
@@ -218,6 +223,19 @@ class Villain:
             return await talk.until(events.JoinAccepted)
 
         return self.do(ask())
+
+    def knock(self, peer_id: str, frame: bytes) -> None:
+        """Open a path, and say something instead of a hello."""
+
+        async def open_path() -> None:
+            circuit = await (await self._at_hub()).open_circuit(peer_id)
+            link = await open_relay(circuit, Certificate.generate(), hub_url=self._url, is_opener=True)
+            await link.send(frame)
+            with suppress(LinkClosed):
+                while True:
+                    await link.receive()
+
+        self.do(open_path())
 
     def end(self) -> None:
         async def leave() -> None:

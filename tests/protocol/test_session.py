@@ -177,10 +177,15 @@ def test_the_round_trip_is_measured() -> None:
     assert wire.offerer.rtt == pytest.approx(0.08)
 
 
-def test_a_dead_other_side_is_noticed_after_fifteen_seconds() -> None:
+def test_a_dead_other_side_is_slow_after_eight_seconds_and_over_after_fifteen() -> None:
     session = established().offerer
     session.tick(5.0)
     assert session.next_frame() is not None
+    assert session.next_deadline() == 8.0
+    session.tick(7.9)
+    assert session.events() == []
+    session.tick(8.0)
+    assert session.events() == [events.SessionSlow("transfer")]
     assert session.next_deadline() == 15.0
     session.tick(14.9)
     assert session.events() == []
@@ -188,6 +193,21 @@ def test_a_dead_other_side_is_noticed_after_fifteen_seconds() -> None:
     (closed,) = session.events()
     assert isinstance(closed, events.SessionClosed)
     assert (closed.code, closed.phase, closed.retryable) == ("timeout", "transfer", True)
+
+
+def test_a_side_that_was_slow_and_answered_is_told_slow_again_when_it_is() -> None:
+    wire = established()
+    session = wire.offerer
+    session.tick(5.0)
+    session.tick(8.0)
+    assert session.events() == [events.SessionSlow("transfer")]
+    wire.now = 9.0
+    wire.run()
+    assert session.next_deadline() == 14.0
+    session.tick(14.0)
+    assert session.events() == []
+    session.tick(17.0)
+    assert session.events() == [events.SessionSlow("transfer")]
 
 
 def test_a_process_that_slept_asks_before_it_gives_up() -> None:

@@ -26,7 +26,7 @@ check: $(STAMP)  ## format, lint, types, import stair, SQL lints
 	$(BIN)/python -m pytest -q tests/house
 
 test: $(STAMP)   ## the whole test suite on real PostgreSQL, short profiles
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal --durations 25
 
 test-deep: $(STAMP) ## the merge against the oracle, many more examples
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -q tests/merge

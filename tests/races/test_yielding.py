@@ -17,6 +17,10 @@ from .open_merge import begin_merge, end_merge
 from .sessions import PATIENCE, Session, Sessions
 
 MakeWorld = Callable[..., World]
+OWN_ADVISORY_LOCKS = """
+SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+ WHERE l.locktype = 'advisory' AND d.datname = current_database()
+"""
 FIVE_NOTES = ["INSERT INTO public.note SELECT g, 'first', '' FROM generate_series(1, 5) AS g"]
 
 
@@ -47,7 +51,7 @@ def test_a_merge_gives_up_its_locks_when_a_user_holds_on(world: MakeWorld, sessi
     assert refusal.value.sqlstate == "55P03"
     assert {row["title"] for row in alice.rows(NOTE).values()} == {"first"}
     other.run("UPDATE public.note SET body = 'other' WHERE id = 1")
-    assert alice.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert alice.value(OWN_ADVISORY_LOCKS) == 0
     user.run("COMMIT")
     assert [outcome for _, outcome, _ in alice.merge()] == ["merged"]
     assert alice.rows(NOTE)["3"] == {"title": "bob", "body": "alice"}

@@ -30,7 +30,9 @@ def test_every_kind_of_problem_is_on_the_page() -> None:
     used |= set(re.findall(r"report_problem\(\s*'([a-z_]+)'", SQL))
     for call in re.findall(r"PERFORM peer_internal\.hold\(c\.commit_no,(.*?)\);", SQL, re.DOTALL):
         used |= set(re.findall(r"'([a-z]+(?:_[a-z]+)+)'", call))
-    used |= set(re.findall(r"^SELECT (?:now\(\)|c\.recorded_at|min\([\w.]+\)), '([a-z_]+)',", VIEWS, re.MULTILINE))
+    used |= set(
+        re.findall(r"^SELECT (?:now\(\)|c\.recorded_at|min\([\w.]+\)), '([a-z_]+)',", VIEWS, re.MULTILINE)
+    )
     assert {"hub_unreachable", "future_commit", "held_commit", "copied_database"} <= used
     assert sorted(listed("peer.problem")) == sorted(used)
 

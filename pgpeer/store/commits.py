@@ -63,19 +63,36 @@ class ReceivedCommit:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A commit that could not be merged.
+
+    Attributes:
+        detail: why, for people.
+        kind: of the row in `peer.problem`.
+        author: its peer id.
+        is_new: whether it is held since this moment; otherwise it was tried again.
+    """
+
+    detail: str
+    kind: str
+    author: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
     """What one merge did.
 
     Attributes:
         count: how many commits were merged.
-        held: what could not be merged: its digest in hexadecimal and the reason.
+        held: what could not be merged.
         is_more: whether it stopped because it had done enough.
         vector: what is merged now; None when nothing was added.
         has_unsigned: whether commits wait for their signature.
     """
 
     count: int
-    held: tuple[tuple[str, str], ...]
+    held: tuple[Held, ...]
     is_more: bool
     vector: tuple[VectorEntry, ...] | None
     has_unsigned: bool
@@ -247,7 +264,9 @@ def _own(row: Row) -> OwnCommit:
 def _merged(document: dict[str, Any]) -> Merged:
     return Merged(
         document["merged"],
-        tuple((item["digest"], item["detail"]) for item in document["held"]),
+        tuple(
+            Held(item["detail"], item["kind"], item["author"], item["is_new"]) for item in document["held"]
+        ),
         document["more"],
         None if document["vector"] is None else vector_of(document["vector"]),
         document["unsigned"],

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from pgpeer.commit.vector import VectorEntry
 from pgpeer.errors import StoreError
 from pgpeer.store import commits
@@ -56,7 +54,6 @@ class Merger:
         self._wake = asyncio.Event()
         self._random = random.Random()
         self._stopping = False
-        self._log = structlog.get_logger("pgpeer.merger")
 
     def wake(self, bundle_id: UUID) -> None:
         """Commits of a bundle may be ready to be merged."""
@@ -130,8 +127,16 @@ class Merger:
         await self._after(bundle_id, merged)
 
     async def _after(self, bundle_id: UUID, merged: Merged) -> None:
-        for digest, detail in merged.held:
-            self._log.warning("a commit is held", bundle=str(bundle_id), digest=digest, reason=detail)
+        for held in merged.held:
+            if held.is_new:
+                error = StoreError(
+                    held.detail,
+                    code=held.kind,
+                    phase="sync",
+                    retryable=held.kind != "invalid_commit",
+                    remedy="SELECT * FROM peer.problem tells what to do.",
+                )
+                await self._reporter.failure("commit-held", error, peer_id=held.author)
         if merged.has_unsigned:
             await self._signer.sign_pending(bundle_id)
         if merged.vector is not None:

@@ -91,6 +91,11 @@ BEGIN
            coalesce(jsonb_agg(jsonb_build_object('digest', encode(m.digest, 'hex'), 'detail', m.detail)) FILTER (WHERE m.outcome <> 'merged'), '[]')
       INTO merged_count, all_count, held
       FROM peer_internal.merge_next(worker_merge.bundle_id, worker_merge.max_commits) AS m;
+    IF held <> '[]' THEN
+        -- a statement of its own: the one before does not see what it did
+        SELECT jsonb_agg(h.item || jsonb_build_object('kind', c.held_kind, 'author', a.peer_id, 'is_new', c.held_since >= transaction_timestamp())) INTO held
+          FROM jsonb_array_elements(held) AS h(item) JOIN peer_internal.commit AS c ON c.digest = decode(h.item ->> 'digest', 'hex') JOIN peer_internal.author AS a USING (author_id);
+    END IF;
     RETURN jsonb_build_object('merged', merged_count, 'held', held, 'more', all_count >= worker_merge.max_commits,
         'vector', CASE WHEN merged_count > 0 THEN peer_internal.vector_json(worker_merge.bundle_id, 'merged') END,
         'unsigned', EXISTS (SELECT FROM peer_internal.commit AS c WHERE c.bundle_id = worker_merge.bundle_id AND c.signature IS NULL AND c.state = 'merged'));

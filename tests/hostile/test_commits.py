@@ -171,6 +171,8 @@ def test_a_commit_from_ten_minutes_ahead_is_held_and_one_from_four_is_merged(sta
     with stage.unchanged():
         villain.do(talk.say(*far.said()))
         assert held(stage, far, "future_commit")
+    assert stage.event(villain, "commit-held")[:3] == ("sync", "future_commit", True)
+    stage.counted(villain, "future_commit", kind="commit-held")
 
 
 def test_a_commit_that_is_not_later_than_its_parent_ends_the_link(stage: Stage) -> None:

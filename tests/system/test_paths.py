@@ -34,10 +34,14 @@ def test_the_first_path_is_the_relay_and_a_direct_one_takes_over_in_use(atlas: M
     for here, there in ((ann, bob), (bob, ann)):
         wait_for_path(here, there, "webrtc")
         first = here.value("SELECT detail FROM peer.event WHERE kind = 'connected' ORDER BY id LIMIT 1")
-        (changed,) = here.run(
+        changes = here.run(
             "SELECT e.peer_id, e.detail, e.connection_id = c.connection_id FROM peer.event AS e"
             " CROSS JOIN peer.connection AS c WHERE e.kind = 'path-changed'"
         )
+        if first.startswith("webrtc over aiortc: "):  # it was there before the peers had greeted each other
+            assert changes == []
+            continue
+        (changed,) = changes
         assert first.startswith("relay over hub: relay ws://")
         assert changed[0] == there.peer_id
         assert changed[1].startswith("webrtc over aiortc: host ")

@@ -84,7 +84,8 @@ class PeerLink:
         self._last_path: LinkPath | None = None
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0
         self._closed = False
         self._has_ended = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -296,11 +297,13 @@ class PeerLink:
         """Ring no later than the next deadline; ringing too early costs less than setting the clock often."""
         deadline = None if self._has_ended else self._switch.next_deadline(self._loop.time())
         if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
+            if deadline is not None and self._rings_at <= deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
+            # kept apart: what uvloop gives for a deadline of now is a plain Handle and does not tell when
+            self._rings_at = deadline
             self._timer = self._loop.call_at(deadline, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -48,7 +48,8 @@ def test_what_a_restored_backup_lost_comes_back_and_every_acknowledged_write_sta
     wait_until(
         lambda: {row[0] for row in bob.peer.run("SELECT id FROM public.note")} >= ann.writer.ledger.here,
         "what ann wrote, at bob",
-        log=ann.peer.log,
+        60.0,
+        ann.peer.log,
     )
     epoch = ann.peer.value("SELECT epoch FROM peer_internal.identity")
     told = ann.writer.ledger.size

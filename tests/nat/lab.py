@@ -61,12 +61,13 @@ class Program:
     """A Python program of this folder in a namespace: JSON lines in, JSON lines out."""
 
     def __init__(self, namespace: str, script: str, options: dict[str, Any], log: Path) -> None:
-        self._log = log.open("wb")
+        self.log = log
+        self._errors = log.open("wb")
         self._process = subprocess.Popen(
             ["ip", "netns", "exec", namespace, sys.executable, str(HERE / script), json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=self._errors,
             text=True,
             env={**os.environ, "PYTHONPATH": str(HERE.parent / "transport")},
         )
@@ -112,7 +113,7 @@ class Program:
         self._process.kill()
         self._process.wait()
         self._reader.join(5)
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
             stream.close()
 

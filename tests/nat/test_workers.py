@@ -40,6 +40,7 @@ class Household:
         worker = self.lab.run(
             f"host-{side}", "lab_worker.py", dsn=peer.database.dsn, identity=str(peer.identity)
         )
+        peer.log = worker.log  # which a wait that failed shows
         worker.hear("ready", 30)
         return worker
 

@@ -119,18 +119,30 @@ class Peer:
             "SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'joined' AND bundle = %s)", bundle
         )
 
+    def account(self) -> str:
+        """Tell how it stands: for the report of a test that failed."""
+        lines = [self.database.name]
+        for query in (
+            "SELECT * FROM peer.connection",
+            "SELECT * FROM peer.problem",
+            "SELECT kind, phase FROM peer.event LIMIT 0",
+            "SELECT at, kind, connection_id, phase, code, detail FROM peer.event ORDER BY id DESC LIMIT 30",
+        ):
+            lines += [query, *(f"    {row}" for row in self.run(query))]
+        return "\n".join(lines)
+
     def state_hash(self, bundle: str = "atlas") -> str:
         return str(self.value("SELECT peer.state_hash(%s)", bundle))
 
 
-def wait_until(
-    holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, log: Path | None = None
-) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, *logs: Path) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
-            tail = "" if log is None else "\n".join(log.read_text().splitlines()[-30:])
-            raise AssertionError(f"not within {seconds} s: {what}\n{tail}")
+            tails = (
+                "\n".join([log.name, *log.read_text().splitlines()[-30:]]) for log in logs if log.exists()
+            )
+            raise AssertionError("\n".join([f"not within {seconds} s: {what}", *tails]))
         time.sleep(0.05)
 
 
@@ -142,4 +154,9 @@ def wait_until_equal(*peers: Peer, bundle: str = "atlas", seconds: float = PATIE
             peer.value("SELECT EXISTS (SELECT FROM peer.status(%s))", bundle) for peer in peers
         )
 
-    wait_until(are_equal, "equal states", seconds, peers[-1].log)
+    try:
+        wait_until(are_equal, "equal states", seconds, *(peer.log for peer in peers))
+    except AssertionError as error:
+        for peer in peers:
+            error.add_note(peer.account())
+        raise

@@ -175,13 +175,26 @@ def stall_pipe(link: Link) -> None:
     link._pipe.stall()
 
 
+class Mute:
+    """A transport that sends nothing any more (uvloop's own takes no other `sendto`)."""
+
+    def __init__(self, transport: asyncio.DatagramTransport) -> None:
+        self._transport = transport
+
+    def sendto(self, *_: object) -> None:
+        """Drop a datagram."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
 def mute_udp(link: Link) -> None:
     """What this end sends is lost, as behind a firewall that closed."""
     assert isinstance(link, WebRTCLink)
     sctp = link._connection.sctp
     assert sctp is not None
     for protocol in sctp.transport.transport._connection._protocols:
-        protocol.transport.sendto = lambda *_: None
+        protocol.transport = Mute(protocol.transport)
 
 
 def kill_hub(link: Link) -> None:

@@ -76,6 +76,9 @@ class MemoryStore:
             raise older_record()
         if known is not None and seq == known.seq and record != known.listed.record:
             raise same_number()
+        if known is not None and record == known.listed.record and known.expires_at > self._clock():
+            entries[peer_id] = _Entry(known.listed, seq, self._clock() + seconds)
+            return  # nothing that others do not know
         if known is None and self._listed[peer_id] >= self.limits.namespaces:
             raise too_many_namespaces(self.limits.namespaces)
         self._listed[peer_id] += entries.pop(peer_id, None) is None

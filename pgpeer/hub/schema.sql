@@ -154,6 +154,10 @@ BEGIN
         RETURN 'older';
     ELSIF known.seq = register.seq AND known.record <> register.record THEN
         RETURN 'same_number';
+    ELSIF known.record = register.record AND known.expires_at > clock_timestamp() THEN -- nothing that others do not know
+        UPDATE hub.registration AS r SET expires_at = clock_timestamp() + make_interval(secs => register.seconds)
+         WHERE r.namespace = register.namespace AND r.peer_id = register.peer_id;
+        RETURN 'ok';
     ELSIF known.seq IS NULL AND (SELECT count(*) FROM hub.registration AS r WHERE r.peer_id = register.peer_id) >= register.most THEN
         RETURN 'quota';
     END IF;
@@ -164,7 +168,7 @@ BEGIN
     RETURN 'ok';
 END
 $$;
-COMMENT ON FUNCTION hub.register(text, text, bigint, bytea, double precision, int) IS 'Lists a peer in a namespace: ok, or why not: older, same_number, quota.';
+COMMENT ON FUNCTION hub.register(text, text, bigint, bytea, double precision, int) IS 'Lists a peer in a namespace, or lets it stay there for longer: ok, or why not: older, same_number, quota.';
 
 CREATE OR REPLACE FUNCTION hub.unregister(namespace text, peer_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp

@@ -145,7 +145,10 @@ class HubStore(Protocol):
         ...
 
     async def register(self, namespace: str, peer_id: str, seq: int, record: bytes, seconds: int) -> None:
-        """List a peer in a namespace, in place of an older record."""
+        """List a peer in a namespace, in place of an older record.
+
+        The very record that is listed only stays for longer: it keeps its position, and nobody is told.
+        """
         ...
 
     async def unregister(self, namespace: str, peer_id: str) -> None:

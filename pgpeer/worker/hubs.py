@@ -1,4 +1,4 @@
-"""Keeps a connection to every hub, and hears there which peers are online."""
+"""Keeps a connection to every hub, hears there which peers are online, and is listed there for members."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import structlog
 from pgpeer.errors import HubError, PgpeerError
 from pgpeer.signaling.backoff import next_delay
 from pgpeer.signaling.client import HubClosed, HubSlow, PeerOffline, PeerOnline
-from pgpeer.signaling.messages import CIRCUITS, MAILBOX, TURN
+from pgpeer.signaling.limits import HubLimits
+from pgpeer.signaling.messages import CIRCUITS, MAILBOX, NAMESPACES, TURN
 from pgpeer.transport.hub_circuit import HubCircuit
-from pgpeer.transport.hub_events import CircuitReceived, LetterReceived, SignalReceived
+from pgpeer.transport.hub_events import CircuitReceived, LetterReceived, MembersChanged, SignalReceived
 from pgpeer.transport.hub_link import HubClient
 from pgpeer.transport.ice import IceServer
+from pgpeer.worker.attendance import Attendance
 from pgpeer.worker.correspondence import Correspondence
 from pgpeer.worker.office import Office
+from pgpeer.worker.registrations import Registrations
 
 STEADY_SECONDS: Final = 10.0
 """A connection that lasted so long is not counted as a failure."""
@@ -29,6 +32,9 @@ ALONE_SECONDS: Final = 60.0
 
 TURN_RETRY_SECONDS: Final = 60.0
 """After this long a hub that gave no TURN credentials is asked again."""
+
+WATCHED_LIMIT: Final = HubLimits().watched_peers
+"""So many peers are watched at a hub; of others it tells when they are listed and when they are no more."""
 
 
 class Audience(Protocol):
@@ -63,6 +69,9 @@ class Hubs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
         self._watched: frozenset[str] = frozenset()
+        self._asked: dict[str, frozenset[str]] = {}
+        self._attendance = Attendance(office, self)
+        self._registrations: dict[str, Registrations] = {}
         self._changed = asyncio.Event()
         self._random = random.Random()
         self._correspondence = Correspondence(office)
@@ -72,14 +81,23 @@ class Hubs:
         """Hear of these peers from now on, and follow the hubs of the view."""
         self._watched = frozenset(peer_ids)
         self._changed.set()
+        self._attendance.follow_view()
+        for one in self._registrations.values():
+            one.look_again()
+
+    def listed(self, url: str, peer_id: str) -> None:
+        """See `Watcher`."""
+        if peer_id not in self._asked.get(url, self._watched):
+            self._audience.peer_online(url, peer_id)
+
+    def unlisted(self, url: str, peer_id: str) -> None:
+        """See `Watcher`."""
+        if peer_id not in self._asked.get(url, self._watched):
+            self._audience.peer_offline(url, peer_id)
 
     def where(self, peer_id: str) -> str | None:
         """Give the URL of the hub whose turn it is, of those where a peer is online; None: it is at none."""
-        found = [
-            url
-            for url in self._office.view.hubs
-            if url in self._clients and peer_id in self._online.get(url, ())
-        ]
+        found = [url for url in self._office.view.hubs if url in self._clients and self._is_at(url, peer_id)]
         return found[self._turns[peer_id] % len(found)] if found else None
 
     def take_turns(self, peer_id: str) -> None:
@@ -88,7 +106,10 @@ class Hubs:
 
     def online(self) -> set[str]:
         """Give the peers that are online at any hub."""
-        return set().union(*self._online.values())
+        listed = (
+            self._attendance.members(url) - self._asked.get(url, self._watched) for url in self._clients
+        )
+        return set().union(*self._online.values(), *listed)
 
     def features(self, url: str) -> frozenset[str]:
         """Give what a hub offers; nothing while it is not connected."""
@@ -132,33 +153,45 @@ class Hubs:
             StoreError: the database is lost.
         """
         watched: dict[str, tuple[HubClient, frozenset[str]]] = {}
+        attending = asyncio.get_running_loop().create_task(self._attendance.run())
         try:
             while True:
-                await self._wait_for_change()
+                await self._wait_for_change(attending)
                 for url in self._office.view.hubs:
                     if url not in self._tasks:
                         self._tasks[url] = asyncio.get_running_loop().create_task(self._keep(url))
                 for url in [one for one in self._tasks if one not in self._office.view.hubs]:
-                    await self._stop(self._tasks.pop(url))
+                    await self._stop([self._tasks.pop(url)])
                     await self._office.reporter.solved("hub_unreachable", url)
                 for url, client in list(self._clients.items()):
                     if watched.get(url) != (client, self._watched):
                         watched[url] = (client, self._watched)
+                        asked = sorted(self._watched)[:WATCHED_LIMIT]
+                        self._asked[url] = frozenset(asked)
+                        self._online.get(url, set()).intersection_update(asked)
                         try:
-                            await client.watch(sorted(self._watched))
+                            await client.watch(asked)
                         except HubError:
                             pass  # its task finds out as well
                     if self._office.view.trust.has_notices:
                         await self._correspondence.post(client)
         finally:
-            for task in (*self._tasks.values(), *self._others):
-                await self._stop(task)
+            await self._stop([attending, *self._tasks.values()])
+            await self._stop(list(self._others))
 
-    async def _wait_for_change(self) -> None:
+    def _is_at(self, url: str, peer_id: str) -> bool:
+        """Whether a peer can be reached through a hub, as its presence says or, unwatched, its listing."""
+        if peer_id in self._asked.get(url, self._watched):
+            return peer_id in self._online.get(url, ())
+        return self._attendance.is_listed(url, peer_id)
+
+    async def _wait_for_change(self, attending: asyncio.Task[None]) -> None:
         """Wait until there is something to follow; raises what ended a task that never ends by itself."""
         waiter = asyncio.get_running_loop().create_task(self._changed.wait())
         try:
-            done, _ = await asyncio.wait([waiter, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [waiter, attending, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
         finally:
@@ -166,9 +199,11 @@ class Hubs:
         self._changed.clear()
 
     @staticmethod
-    async def _stop(task: asyncio.Task[None]) -> None:
-        task.cancel()
-        await asyncio.wait([task])
+    async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _keep(self, url: str) -> None:
         loop = asyncio.get_running_loop()
@@ -204,17 +239,23 @@ class Hubs:
     async def _visit(self, url: str) -> HubError:
         """Be connected until the connection ends, and give the reason."""
         client = HubClient(url, self._office.key, self._office.view.label, takes=(MAILBOX, CIRCUITS))
-        asking = alone = None
+        asking = alone = listing = registrations = None
         try:
             await client.connect()
             self._log.info("hub connected", url=url)
             self._clients[url] = client
             self._changed.set()
+            if CIRCUITS in client.features:
+                self._log.info("relay found", url=url)
             if TURN in client.features:
                 asking = self._spawn(self._keep_turn(url, client))
             await self._office.reporter.solved("hub_unreachable", url)
             alone = self._spawn(self._be_alone(url))
             online = self._online[url] = set()
+            if NAMESPACES in client.features:
+                registrations = Registrations(self._office, self._attendance, url, client)
+                self._registrations[url] = registrations
+                listing = self._spawn(registrations.run())
             async for event in client:
                 match event:
                     case PeerOnline(peer_id):
@@ -227,6 +268,8 @@ class Hubs:
                         self._audience.signal(url, event)
                     case CircuitReceived(circuit):
                         self._audience.circuit(url, circuit)
+                    case MembersChanged() if registrations is not None:
+                        registrations.take(event)
                     case LetterReceived():
                         await self._correspondence.received(client, event)
                     case HubSlow():
@@ -237,10 +280,15 @@ class Hubs:
         finally:
             self._clients.pop(url, None)
             self._online.pop(url, None)
+            self._asked.pop(url, None)
             self._turn.pop(url, None)
-            for task in (asking, alone):
+            self._registrations.pop(url, None)
+            self._attendance.lost(url)
+            for task in (asking, alone, listing):
                 if task is not None:
                     task.cancel()
+            if registrations is not None:
+                await registrations.withdraw()
             await client.close()
 
     async def _be_alone(self, url: str) -> None:

@@ -2,7 +2,8 @@
 
 Every peer connects, registers in the namespace of its pair and follows it; the pair finds each other, exchanges
 a signed offer and answer, opens a circuit and sends 1 KiB each way: then it is paired. Peers come from many
-addresses of the loopback network, as they would in the world, for limits count by address.
+addresses of the loopback network, as they would in the world, for limits count by address. When all are paired
+they renew their registrations as workers do, and else are idle.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pgpeer.transport import hub_connection
 from pgpeer.transport.hub_circuit import HubCircuit
 from pgpeer.transport.hub_events import CircuitReceived, MembersChanged, SignalReceived
 from pgpeer.transport.hub_link import HubClient
+from pgpeer.worker.registrations import LEASE_SECONDS
 
 ADDRESSES = 50
 _source = contextvars.ContextVar("source", default="127.0.0.1")
@@ -48,6 +50,7 @@ class Peer:
         self.client = HubClient(url, self.key, f"peer {number}", takes=BOTH)
         self.guard = ReplayGuard()
         self.url = url
+        self.listing = listed(self.key, self.space, time.time_ns() // 1000)
 
     async def reach(self) -> None:
         _source.set(f"127.0.1.{1 + self.number % ADDRESSES}")
@@ -63,7 +66,7 @@ class Peer:
     async def pair(self) -> None:
         await self.reach()
         await self.client.follow([self.space])
-        await self.client.register(listed(self.key, self.space, time.time_ns() // 1000), 600)
+        await self.client.register(self.listing, LEASE_SECONDS)
         known = {one.peer_id for one in (await self.client.discover(self.space)).registrations}
         if self.number % 2 == 0:
             while self.partner not in known:
@@ -112,6 +115,22 @@ class Peer:
             got += len(await circuit.receive())
 
 
+async def be_idle(peers: list[Peer], seconds: float) -> int:
+    """Let time pass in which peers renew one after the other, as often as workers do; gives how many did."""
+    ends, renewed = time.monotonic() + seconds, 0
+    pause = 0.45 * LEASE_SECONDS / len(peers)
+    while time.monotonic() < ends:
+        peer = peers[renewed % len(peers)]
+        assert await peer.client.register(peer.listing, LEASE_SECONDS) == LEASE_SECONDS
+        renewed += 1
+        await asyncio.sleep(pause)
+    return renewed
+
+
+def processor_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
+
+
 async def main(url: str, count: int, hub_pid: int, idle_seconds: float) -> None:
     hub_connection.connect = connect_from_source  # type: ignore[assignment]
     hub = psutil.Process(hub_pid)
@@ -122,7 +141,9 @@ async def main(url: str, count: int, hub_pid: int, idle_seconds: float) -> None:
     paired = time.monotonic() - began
     await asyncio.sleep(2)
     before, since = hub.cpu_times(), time.monotonic()
-    await asyncio.sleep(idle_seconds)
+    servers = hub.children(recursive=True)
+    servers_before = processor_seconds(servers)
+    renewed = await be_idle(peers, idle_seconds)
     after, passed = hub.cpu_times(), time.monotonic() - since
     used = after.user + after.system - before.user - before.system
     figures = {
@@ -135,6 +156,8 @@ async def main(url: str, count: int, hub_pid: int, idle_seconds: float) -> None:
             sum(child.memory_full_info().pss for child in hub.children(recursive=True)) / 2**20, 1
         ),
         "idle_cores": round(used / passed, 3),
+        "idle_database_cores": round((processor_seconds(servers) - servers_before) / passed, 3),
+        "renewed_per_second": round(renewed / passed, 2),
         "closed": sum(peer.client.is_closed for peer in peers),
     }
     await asyncio.gather(*(peer.client.close() for peer in peers))

@@ -1,4 +1,4 @@
-"""A hub process on a database: DSN."""
+"""A hub process on a database: DSN [LEASE]. With a lease no registration stands for longer without being renewed."""
 
 import asyncio
 import sys
@@ -9,7 +9,8 @@ from pgpeer.signaling.limits import HubLimits
 
 
 async def main() -> None:
-    async with Hub(store=PostgresStore(sys.argv[1], HubLimits())) as hub:
+    limits = HubLimits(registration_seconds=int(sys.argv[2])) if sys.argv[2:] else HubLimits()
+    async with Hub(store=PostgresStore(sys.argv[1], limits)) as hub:
         print("ready", hub.url, flush=True)
         await asyncio.Event().wait()
 

@@ -82,13 +82,30 @@ async def test_who_registers_is_found_and_who_follows_hears_of_it(kept: Open) ->
 async def test_a_renewed_registration_comes_last_and_an_older_one_is_refused(kept: Open) -> None:
     await kept.store.register("n", "alice", 5, b"five", 60)
     await kept.store.register("n", "bob", 1, b"bob", 60)
-    await kept.store.register("n", "alice", 5, b"five", 60)
-    found = await kept.store.discover("n", 0, 10)
-    assert [one.peer_id for one in found] == ["bob", "alice"]
     assert (await refusal(kept.store.register("n", "alice", 4, b"four", 60))).code == "replay"
     assert (await refusal(kept.store.register("n", "alice", 5, b"other", 60))).code == "replay"
     await kept.store.register("n", "alice", 6, b"six", 60)
     assert [one.record for one in await kept.store.discover("n", 0, 10)] == [b"bob", b"six"]
+
+
+async def test_the_same_registration_again_stays_for_longer_and_nobody_is_told(kept: Open) -> None:
+    await kept.store.register("n", "alice", 5, b"five", 1)
+    await kept.store.register("n", "bob", 1, b"bob", 60)
+    before = await kept.store.discover("n", 0, 10)
+    await kept.store.register("n", "alice", 5, b"five", 60)
+    assert await kept.store.discover("n", 0, 10) == before
+    await kept.store.register("n", "carol", 1, b"carol", 60)
+    await kept.hears(NamespaceNotice("n", "carol", b"carol"))
+    assert kept.heard.count(NamespaceNotice("n", "alice", b"five")) == 1
+    await asyncio.sleep(1.1)
+    await kept.store.sweep()
+    assert [one.peer_id for one in await kept.store.discover("n", 0, 10)] == ["alice", "bob", "carol"]
+    # one that had run out has been away, though nobody was told so
+    await kept.store.register("n", "dora", 1, b"dora", 0)
+    await kept.store.register("n", "dora", 1, b"dora", 60)
+    await kept.store.register("n", "emil", 1, b"emil", 60)
+    await kept.hears(NamespaceNotice("n", "emil", b"emil"))
+    assert kept.heard.count(NamespaceNotice("n", "dora", b"dora")) == 2
 
 
 async def test_who_leaves_or_does_not_renew_is_gone(kept: Open) -> None:

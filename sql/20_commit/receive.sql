@@ -48,7 +48,14 @@ BEGIN
     SELECT new_no, receive_commit.bundle_id, receive_commit.digest, peer_internal.commit_id(receive_commit.digest), peer_internal.author_id(author), epoch, seq, previous,
            parents, hlc, peer_internal.rank(hlc, author, receive_commit.digest), schema_fingerprint, message, receive_commit.header, receive_commit.signature,
            count(*), coalesce(sum(s.row_count) FILTER (WHERE s.op <> 'SCHEMA'), 0), 'received'
-      FROM peer_internal.section AS s WHERE s.commit_no = new_no;
+      FROM peer_internal.section AS s WHERE s.commit_no = new_no
+    ON CONFLICT ON CONSTRAINT commit_digest_key DO NOTHING;
+    IF NOT FOUND THEN
+        -- another link brought it at this moment: answer what is true now that its transaction is over
+        DELETE FROM peer_internal.section AS s WHERE s.commit_no = new_no;
+        RETURN peer_internal.receive_commit(bundle_id, receive_commit.digest, receive_commit.header, receive_commit.signature, author, epoch, seq, previous, parents,
+                                            hlc, schema_fingerprint, message, receive_commit.sections);
+    END IF;
     -- the fields that were passed must be the ones in the bytes: encode them again
     IF peer_internal.encode_header(receive_commit.bundle_id, author, epoch, seq, previous, parents, hlc, schema_fingerprint, message,
                                    peer_internal.encoded_sections(new_no)) <> receive_commit.header THEN

@@ -230,9 +230,17 @@ async def store_own_record(connection: Connection, peer_id: str, seq: int, recor
     )
 
 
-async def records_for(connection: Connection, peer_id: str) -> list[bytes]:
-    """Give the signed records of others that a peer may be told: of those it shares a bundle with."""
-    rows = await connection.fetch("SELECT record FROM peer_internal.records_for($1)", peer_id)
+async def records_for(connection: Connection, peer_id: str, sought: Sequence[str] = ()) -> list[bytes]:
+    """Give the signed records that a peer may be told: of members of common bundles, and of friends.
+
+    Args:
+        connection: to the database.
+        peer_id: the peer; nothing is for one that is blocked.
+        sought: peers that it seeks and that seek it; those that are no friends here are left out.
+    """
+    rows = await connection.fetch(
+        "SELECT record FROM peer_internal.records_for($1, $2::text[])", peer_id, list(sought)
+    )
     return [bytes(row["record"]) for row in rows]
 
 

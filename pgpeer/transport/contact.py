@@ -18,19 +18,13 @@ from pgpeer.transport.path_proof import stream_fingerprints
 from pgpeer.transport.peer_link import PeerLink
 from pgpeer.transport.proving import Proven, prove_as_opener, prove_as_taker
 from pgpeer.transport.race import Race
+from pgpeer.transport.verdicts import MISTAKES, REFUSALS, as_hubs_word, most_telling
 from pgpeer.transport.ways import Exchange, TlsWay, Way, WebRTCWay
+
+__all__ = ["ANSWER_SECONDS", "REFUSALS", "Contact"]
 
 ANSWER_SECONDS: Final = 10.0
 """So long an offer waits for its answer, or for a path to go over."""
-
-FRAUDS: Final = frozenset({"bad_signature", "identity_mismatch"})
-"""The codes that say that somebody stands between, or in the peer's place."""
-
-REFUSALS: Final = frozenset({"refused_policy", "refused_blocked"})
-"""The codes with which a peer says that it does not want this one."""
-
-MISTAKES: Final = frozenset({"identity_mismatch", "bad_signature", "bad_message"})
-"""The codes that tell that a path leads to somebody else."""
 
 
 class Contact:
@@ -241,13 +235,6 @@ class Contact:
             way.led(link)
         self._join(proven)
 
-    def _most_telling(self) -> PgpeerError:
-        """Of the reasons of all ways: somebody else at the other end, the peer's refusal, or the network."""
-        reasons = list(self.failures.values())
-        frauds = [error for error in reasons if error.code in FRAUDS]
-        refusals = [error for error in reasons if error.code in REFUSALS]
-        return (frauds or refusals or [error for error in reasons if error.phase == "ice"] or reasons)[-1]
-
     def _tried(self, kind: PathKind, attempt: asyncio.Task[None]) -> None:
         if self._attempts.get(kind) is attempt:
             del self._attempts[kind]
@@ -258,9 +245,9 @@ class Contact:
             self._again.discard(kind)
             self._race.hurry(self._loop.time())
         if isinstance(error, PgpeerError):
-            self.failures[kind] = error
+            self.failures[kind] = as_hubs_word(error)
             if self.link is None and not self._attempts and not self._is_over:
-                self.fail(self._most_telling())
+                self.fail(most_telling(list(self.failures.values())))
         elif error is not None:
             self._loop.call_exception_handler({"message": "an attempt failed", "exception": error})
         self.run()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pgpeer.errors import HubError, LinkClosed
 from pgpeer.signaling.circuits import ClientCircuits
+from pgpeer.transport.verdicts import as_hubs_word
 
 
 class Carrier(Protocol):
@@ -172,4 +173,5 @@ class HubCircuit:
 
 
 def _closed(error: HubError) -> LinkClosed:
-    return LinkClosed(str(error), code=error.code, remedy=error.remedy, retryable=error.retryable)
+    said = as_hubs_word(error)  # the peer speaks inside the encryption only
+    return LinkClosed(str(said), code=said.code, remedy=said.remedy, retryable=said.retryable)

@@ -36,6 +36,9 @@ from pgpeer.transport.hub_connection import HubConnection, OpenElsewhere
 
 __all__ = ["HubCircuit", "HubClient", "Members", "TurnCredentials"]
 
+PAGES_LIMIT: Final = 1024
+"""The list of a namespace may have so many pages; a hub that goes on is given up."""
+
 _ANY_HOST: Final = frozenset({"0.0.0.0", "::"})
 
 
@@ -179,12 +182,21 @@ class HubClient(HubConnection):
 
         Args:
             namespace: which.
-            cookie: 0 for all, or what the last `discover` gave: then only who came or renewed since. Who has
-                left is told by `follow` only, and by the expiry of the registration.
+            cookie: 0 for all, or what the last `discover` gave: then only who came or has another record
+                since. Who has left is told by `follow` only, and by the expiry of the registration.
+
+        Raises:
+            HubError: also `too_large`: the list has more than `PAGES_LIMIT` pages.
         """
         found: dict[str, Registration] = {}
         more = True
+        pages = 0
         while more:
+            pages += 1
+            if pages > PAGES_LIMIT:
+                raise HubError(
+                    "The hub tells without end who is listed.", code="too_large", phase="signalling"
+                )
             reply = await self._ask(partial(_discover, namespace, cookie))
             assert isinstance(reply, Discovered)
             for registration in self._checked(namespace, reply.records):

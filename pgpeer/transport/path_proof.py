@@ -4,7 +4,11 @@ Three frames: the opener says hello, naming whom it wants; the taker answers wit
 opener sends its proof. Both sign one transcript: version, kind of path, both certificate fingerprints, both
 streams' tokens, both nonces, both peer ids, and the signer's role. So a proof is worth nothing on another
 path, for another stream, at another time, or when it is sent back; and whoever ends TLS or DTLS in the middle
-has another fingerprint. Nothing else flows on a path before both proofs were checked.
+has another fingerprint. A proof names the fingerprints that its signer saw: one that is good for others than
+these tells for sure that somebody stands between. Nothing else flows on a path before both were checked.
+
+Every version begins its first frame and a refusal with the same three bytes, kind and version, so that two
+versions can always tell each other which of them is the older one.
 
 A token names one side's half of a stream and is made anew with every stream. Paths on which both tokens are
 the same carry the same stream; a peer that comes with another token than before has begun anew.
@@ -23,6 +27,7 @@ from pgpeer.errors import CODES, IdentityError, RemoteProtocolError, TransportEr
 from pgpeer.identity.key import SIGNATURE_BYTES, PrivateKey, verify
 from pgpeer.identity.peer_id import public_key_from_peer_id
 from pgpeer.transport.base import PathKind
+from pgpeer.transport.verdicts import REFUSALS
 
 PATH_VERSION: Final = 1
 PROOF_DOMAIN: Final = "path"
@@ -32,8 +37,11 @@ PROOF_FAIL_SECONDS: Final = 10.0
 """How long both sides may take to prove who they are."""
 
 _HELLO, _PROOF, _REFUSAL = 1, 2, 3
+_HEAD: Final = Struct(">BH")
 _HELLO_HEAD: Final = Struct(f">BH{TOKEN_BYTES}s{NONCE_BYTES}sBB")
+_FINGERPRINT_BYTES: Final = 32
 _MAX_ID_BYTES: Final = 64
+_MAX_CODE_BYTES: Final = 64
 
 Role = Literal["opener", "taker"]
 
@@ -52,6 +60,18 @@ class Hello:
         sender, recipient = self.sender.encode(), self.recipient.encode()
         head = _HELLO_HEAD.pack(_HELLO, PATH_VERSION, self.token, self.nonce, len(sender), len(recipient))
         return head + sender + recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a side proves itself with: the certificates that it saw, its own first, and its signature."""
+
+    fingerprints: tuple[bytes, bytes]
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """Give the frame."""
+        return b"".join((bytes((_PROOF,)), *self.fingerprints, self.signature))
 
 
 class PathProof:
@@ -99,29 +119,41 @@ class PathProof:
 
     def proof(self) -> bytes:
         """Give the frame that proves who this side is; only after `take_hello`."""
-        return bytes((_PROOF,)) + self._key.sign(PROOF_DOMAIN, self._transcript(self._role))
+        transcript = self._transcript(self._role, self._fingerprints)
+        return Proof(self._fingerprints, self._key.sign(PROOF_DOMAIN, transcript)).encode()
 
-    def check(self, signature: bytes) -> None:
+    def check(self, proof: Proof) -> None:
         """Return when the other side has proven that it is who it says; only after `take_hello`.
 
         Raises:
-            RemoteProtocolError: it has not.
+            RemoteProtocolError: it has not (code `bad_signature`); or it has, but on a connection with other
+                certificates (`identity_mismatch`): somebody stands between and passes frames on.
         """
         assert self.remote is not None, "hello comes first"
         other: Role = "taker" if self._role == "opener" else "opener"
+        seen_there = (proof.fingerprints[1], proof.fingerprints[0])
         try:
             key = public_key_from_peer_id(self.remote.sender)
-            verify(key, PROOF_DOMAIN, self._transcript(other), signature)
+            verify(key, PROOF_DOMAIN, self._transcript(other, seen_there), proof.signature)
         except IdentityError as error:
             raise RemoteProtocolError(
                 f"The other side could not prove that it is {self.remote.sender} on this path.",
                 code="bad_signature",
                 phase="identity",
             ) from error
+        if seen_there != self._fingerprints:
+            raise RemoteProtocolError(
+                f"Somebody stands between this side and {self.remote.sender}: the certificates at the two "
+                "ends of the path are not the same.",
+                code="identity_mismatch",
+                phase="identity",
+                remedy="Nothing was given away. Use another hub, or an address of the peer that you trust.",
+            )
 
-    def _transcript(self, signer: Role) -> bytes:
+    def _transcript(self, signer: Role, fingerprints: tuple[bytes, bytes]) -> bytes:
+        """Give what a side signs; `fingerprints`: of this side's certificate and of the other one's."""
         assert self.remote is not None, "hello comes first"
-        sides = [(self._hello, self._fingerprints[0]), (self.remote, self._fingerprints[1])]
+        sides = [(self._hello, fingerprints[0]), (self.remote, fingerprints[1])]
         if self._role == "taker":
             sides.reverse()
         items = [unsigned(PATH_VERSION), text(self._kind)]
@@ -147,32 +179,30 @@ def stream_fingerprints(local: Hello, remote: Hello) -> tuple[bytes, bytes]:
 
 
 def refusal(code: str) -> bytes:
-    """Give the frame that refuses a path, for this reason (a member of `CODES`)."""
-    return bytes((_REFUSAL,)) + code.encode("ascii")
+    """Give the frame that refuses a path before both sides are proven, for this reason (of `CODES`)."""
+    return _HEAD.pack(_REFUSAL, PATH_VERSION) + code.encode("ascii")
 
 
 def read_hello(frame: bytes) -> Hello:
     """Read the first frame of the other side.
 
     Raises:
-        RemoteProtocolError: it is malformed, or of another version.
-        TransportError: it is a refusal.
+        RemoteProtocolError: it is malformed, or of another version (code `version_mismatch`).
+        TransportError: it is a refusal (see `read_proof`).
     """
     _raise_refusal(frame)
+    if len(frame) >= _HEAD.size and frame[0] == _HELLO:
+        _, version = _HEAD.unpack_from(frame)
+        if version != PATH_VERSION:  # what comes after these bytes may have another form
+            sentence, remedy = _other_version(version)
+            raise RemoteProtocolError(sentence, code="version_mismatch", phase="hello", remedy=remedy)
     try:
-        kind, version, token, nonce, sender_size, recipient_size = _HELLO_HEAD.unpack_from(frame)
+        kind, _, token, nonce, sender_size, recipient_size = _HELLO_HEAD.unpack_from(frame)
         ids = frame[_HELLO_HEAD.size :].decode("ascii")
     except (StructError, UnicodeDecodeError) as error:
         raise RemoteProtocolError("The first frame of a path is malformed.", phase="identity") from error
     if kind != _HELLO or max(sender_size, recipient_size) > _MAX_ID_BYTES:
         raise RemoteProtocolError("The first frame of a path is no hello.", phase="identity")
-    if version != PATH_VERSION:
-        raise RemoteProtocolError(
-            f"The other side speaks version {version} of the path protocol, this one version {PATH_VERSION}.",
-            code="version_mismatch",
-            phase="hello",
-            remedy="Install the same version of pgpeer on both sides.",
-        )
     if len(ids) != sender_size + recipient_size:
         raise RemoteProtocolError("The first frame of a path has a wrong length.", phase="identity")
     sender = ids[:sender_size]
@@ -183,29 +213,46 @@ def read_hello(frame: bytes) -> Hello:
     return Hello(token, nonce, sender, ids[sender_size:])
 
 
-def read_proof(frame: bytes) -> bytes:
-    """Read a proof and give its signature.
+def read_proof(frame: bytes) -> Proof:
+    """Read a proof.
 
     Raises:
         RemoteProtocolError: it is malformed.
-        TransportError: it is a refusal.
+        TransportError: it is a refusal. Nothing is proven yet, so this is the word of whoever ends the
+            encryption: it can be tried again, and its code is never one of `REFUSALS`.
     """
     _raise_refusal(frame)
-    if frame[:1] != bytes((_PROOF,)) or len(frame) != 1 + SIGNATURE_BYTES:
+    if frame[:1] != bytes((_PROOF,)) or len(frame) != 1 + 2 * _FINGERPRINT_BYTES + SIGNATURE_BYTES:
         raise RemoteProtocolError("A path carried something else than a proof.", phase="identity")
-    return frame[1:]
+    middle, end = 1 + _FINGERPRINT_BYTES, 1 + 2 * _FINGERPRINT_BYTES
+    return Proof((frame[1:middle], frame[middle:end]), frame[end:])
 
 
 def _raise_refusal(frame: bytes) -> None:
-    if frame[:1] == bytes((_REFUSAL,)):
-        code = frame[1:65].decode("ascii", "replace")
-        raise TransportError(
-            "The peer refused the connection.",
-            code=code if code in CODES else "refused_policy",
-            phase="identity",
-            retryable=code not in {"refused_policy", "refused_blocked", "identity_mismatch"},
-            remedy="It must have this database as a member, or an open invite for it.",
-        )
+    if frame[:1] != bytes((_REFUSAL,)):
+        return
+    code = frame[_HEAD.size :][:_MAX_CODE_BYTES].decode("ascii", "replace")
+    version = int.from_bytes(frame[1 : _HEAD.size], "big")
+    if code == "version_mismatch" and version != PATH_VERSION:
+        sentence, remedy = _other_version(version)
+        raise TransportError(sentence, code=code, phase="hello", remedy=remedy)
+    if code not in CODES or code in REFUSALS:
+        code = "remote_closed"
+    raise TransportError(
+        "The other side ended the path before it had proven who it is.",
+        code=code,
+        phase="identity",
+        remedy="If it is the peer, its log says why.",
+    )
+
+
+def _other_version(version: int) -> tuple[str, str]:
+    """Give a sentence about the other side's version, and the remedy."""
+    older = "this side, which is the older one" if version > PATH_VERSION else "the other side, the older one"
+    return (
+        f"The other side speaks version {version} of the path protocol, this one version {PATH_VERSION}.",
+        f"Upgrade pgpeer on {older}.",
+    )
 
 
 def _wrong_peer(sentence: str) -> RemoteProtocolError:

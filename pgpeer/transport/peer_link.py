@@ -211,6 +211,9 @@ class PeerLink:
                 self._progress()
         except LinkClosed:
             self._lose(number)
+        except Exception:
+            self._lose(number)  # a path that nobody reads would look alive to the other side
+            raise
 
     async def _write(self, number: int, path: _Path) -> None:
         try:
@@ -226,6 +229,9 @@ class PeerLink:
                     await path.has_work.wait()
         except LinkClosed:
             self._lose(number)
+        except Exception:
+            self._lose(number)
+            raise
 
     def _lose(self, number: int) -> None:
         path = self._drop(number)

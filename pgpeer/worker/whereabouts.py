@@ -1,8 +1,9 @@
-"""What two linked workers tell each other apart from bundles: their time, and where peers can be reached."""
+"""What two linked workers tell each other apart from bundles: time, whom they seek, and where peers are."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Final
 
 from pgpeer.errors import IdentityError, RemoteProtocolError
@@ -13,9 +14,14 @@ from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.office import Office
 from pgpeer.worker.records import LEFT_OUT_LIMIT, RECORDS_ID
 from pgpeer.worker.registry import batches, readable
+from pgpeer.worker.seeking import SALT_BYTES, Search
 
 TIME_SECONDS: Final = 60.0
 """So often the time is told again."""
+
+
+SEARCH_SECONDS: Final = 0.1
+"""One question for friends on a link is read in so many seconds."""
 
 
 class Whereabouts:
@@ -33,6 +39,9 @@ class Whereabouts:
         self._told_for: object = None
         self._time_told = -TIME_SECONDS
         self._left_out: list[bytes] = []
+        self._salt = secrets.token_bytes(SALT_BYTES)
+        self._sought: frozenset[str] = frozenset()
+        self._search_heard = -SEARCH_SECONDS
 
     async def tell(self, peer_id: str) -> None:
         """Tell a peer what it has not heard on this link; also look again at what was left out.
@@ -51,7 +60,9 @@ class Whereabouts:
         view, records = self._office.view, self._office.records
         if not records.is_wanted(peer_id):
             return  # a stranger, as yet
-        state = (view.reach.records, records.own, view.members)
+        if peer_id in view.trust.friends:
+            await self._seek(peer_id)
+        state = (view.reach.records, records.own, view.members, records.sought_by(peer_id))
         if state == self._told_for:
             return
         self._told_for = state
@@ -69,6 +80,8 @@ class Whereabouts:
         """
         if "time" in payload:
             await self._hear_time(peer_id, payload["time"])
+        if "search" in payload:
+            await self._hear_search(peer_id, payload["search"])
         if "records" in payload:
             try:
                 await self._take(readable(payload["records"]), peer_id)
@@ -78,6 +91,22 @@ class Whereabouts:
                     code=error.code,
                     phase="sync",
                 ) from error
+
+    async def _seek(self, peer_id: str) -> None:
+        """Ask a friend for the other friends of this database; the answer is their records."""
+        sought = self._office.records.to_seek(peer_id)
+        if sought != self._sought:
+            self._sought = sought
+            search = Search.of(self._office.key.peer_id, peer_id, self._salt, sought)
+            await self._conversation.accept_join(RECORDS_ID, {"search": search.payload()})
+
+    async def _hear_search(self, peer_id: str, told: object) -> None:
+        search = Search.read(peer_id, self._office.key.peer_id, told)
+        # one that asks without end reads slowly, which is its own loss
+        now = asyncio.get_running_loop().time()
+        self._search_heard = max(now, self._search_heard + SEARCH_SECONDS)
+        await asyncio.sleep(self._search_heard - now)
+        self._office.records.heard_search(search)
 
     async def _take(self, records: list[bytes], peer_id: str) -> None:
         self._told.update(records)

@@ -142,7 +142,24 @@ class Crowd(Telling):
             await asyncio.sleep(1.0)
 
 
-PLOTS = {"swap": Swap, "drop": Drop, "lie": Lie, "repeat": Repeat, "flap": Flap, "crowd": Crowd}
+class Deny(Telling):
+    """Whatever is for a peer is refused in its name, as if it did not want it."""
+
+    def __init__(self) -> None:
+        self._words: set[asyncio.Task[None]] = set()
+
+    def asked(self, visitor: Visitor, message: Message) -> list[Message]:
+        super().asked(visitor, message)
+        if message["t"] not in ("open", "signal"):
+            return [message]
+        refusal = {"t": "error", "id": message["id"], "code": "refused_blocked", "detail": "Go away."}
+        words = asyncio.create_task(visitor.tell({**refusal, "hint": "", "retryable": False}))
+        self._words.add(words)
+        words.add_done_callback(self._words.discard)
+        return []
+
+
+PLOTS = {"swap": Swap, "drop": Drop, "lie": Lie, "repeat": Repeat, "flap": Flap, "crowd": Crowd, "deny": Deny}
 
 
 async def main(how: str, secret: str) -> None:

@@ -63,11 +63,12 @@ async def test_who_stands_between_two_peers_is_found_out_by_both_and_has_read_no
         mallory.pump(far, near)
         with pytest.raises(PgpeerError) as refused:
             await connecting
-        assert_typed(refused.value, "bad_signature", "identity")
+        assert_typed(refused.value, "identity_mismatch", "identity")
+        assert "stands between" in str(refused.value)
         async with asyncio.timeout(5):
             while not bob.refused:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert_typed(bob.refused[0], "bad_signature", "identity")
+        assert_typed(bob.refused[0], "identity_mismatch", "identity")
         assert bob.links.empty()
         assert not ann.reach.links()
         assert 0 < len(mallory.heard) <= 4  # hellos, a proof that is worth nothing, and the refusal

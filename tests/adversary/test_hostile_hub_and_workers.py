@@ -56,7 +56,7 @@ def assert_typed(peer: Peer) -> None:
         assert retryable is not None
 
 
-@pytest.mark.parametrize("how", ["swap", "drop", "lie", "repeat", "crowd"])
+@pytest.mark.parametrize("how", ["swap", "drop", "lie", "repeat", "crowd", "deny"])
 def test_with_an_honest_hub_beside_it_peers_connect_all_the_same(
     how: str, atlas: Make, make_peer: Make, begin: Begin
 ) -> None:
@@ -97,6 +97,32 @@ def test_a_hub_that_stands_between_lets_nothing_through_and_its_peers_say_why(
     assert "LEAK" not in hostile.log.read_text()
     assert ann.worker is not None
     assert ann.worker.process.poll() is None
+
+
+def test_a_hub_that_refuses_in_a_peers_name_ends_no_connection_of_a_program(
+    make_peer: Make, begin: Begin
+) -> None:
+    hostile = begin("deny")
+    ann, bob = make_peer("ann"), make_peer("bob")
+    honest = ann.value("SELECT url FROM peer.hub")
+    for one in (ann, bob):
+        prefer(one, hostile.ready(), only=True)
+        one.run("UPDATE peer.config SET accept = 'open', connection_timeout = '60 s'")
+        one.start()
+    connection_id = ann.value("SELECT peer.connect(%s)", bob.peer_id)
+    ann.run("SELECT peer.send(%s, 'all the same')", connection_id)
+    ann.wait_until(f"{FAILED[:-1]} AND code = 'relay_refused' AND retryable)")
+    hostile.wait_for_log("asked signal")
+    time.sleep(3)
+    codes = {code for (code,) in ann.run("SELECT code FROM peer.event WHERE kind = 'connect-failed'")}
+    assert not codes & {"refused_policy", "refused_blocked"}
+    assert not ann.value("SELECT EXISTS (SELECT FROM peer.event WHERE kind = 'connection-closed')")
+    for one in (ann, bob):
+        one.run("INSERT INTO peer.hub (name, url) VALUES ('honest', %s)", honest)
+    bob.wait_until("SELECT EXISTS (SELECT FROM peer.message WHERE data = 'all the same')")
+    # and what bob says itself is believed: the words are signed
+    bob.run("SELECT peer.block(%s)", ann.peer_id)
+    ann.wait_until(f"{FAILED[:-1]} AND code = 'refused_blocked')")
 
 
 def test_a_hub_where_peers_seem_to_come_and_go_makes_no_worker_busy(

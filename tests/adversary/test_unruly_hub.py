@@ -8,12 +8,13 @@ import base64
 import psutil
 import pytest
 
-from adversary.companions import Companion
+from adversary.companions import Companion, Mallory
 from adversary.hostile_hub import HostileHub, Message, Plot, Visitor
-from pgpeer.errors import CODES, PHASES, HubError, PgpeerError, TransportError
+from pgpeer.errors import CODES, PHASES, HubError, PgpeerError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.signaling.client import HubClosed, PeerOffline, PeerOnline
 from pgpeer.transport.hub_link import HubClient
+from pgpeer.transport.path_proof import refusal
 
 ANN = PrivateKey.from_seed(b"a" * 32)
 BOB = PrivateKey.from_seed(b"b" * 32)
@@ -85,8 +86,18 @@ class Pretend(Plot):
         return [message] if message["t"] in ("auth", "ping") else []
 
 
-@pytest.mark.parametrize("code", ["refused_blocked", "identity_mismatch", "made_up", "x" * 60])
-async def test_what_a_hub_says_of_a_peer_is_the_hubs_word_and_no_more(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("refused_policy", "relay_refused"),
+        ("refused_blocked", "relay_refused"),
+        ("identity_mismatch", "relay_refused"),
+        ("version_mismatch", "relay_refused"),
+        ("made_up", "internal"),
+        ("x" * 60, "internal"),
+    ],
+)
+async def test_what_a_hub_says_of_a_peer_is_the_hubs_word_and_no_more(code: str, shown: str) -> None:
     plot = Pretend(code)
     async with (
         HostileHub(plot) as hostile,
@@ -100,7 +111,83 @@ async def test_what_a_hub_says_of_a_peer_is_the_hubs_word_and_no_more(code: str)
         )
         with pytest.raises(PgpeerError) as refused:
             await opening
-        assert isinstance(refused.value, HubError | TransportError)
-        assert refused.value.code in CODES
+        assert isinstance(refused.value, HubError)
+        assert refused.value.code == shown
         assert refused.value.phase in PHASES
+        assert refused.value.retryable == (shown == "relay_refused")
         assert not ann.client.is_closed
+
+
+class CutOff(Plot):
+    """A hub that ends a circuit after some of its bytes, with the words of its choice."""
+
+    def __init__(self, code: str, frames: int) -> None:
+        self._code = code
+        self._left = frames
+        self.circuit = 0
+        self.ending: asyncio.Task[None] | None = None
+
+    def told(self, visitor: Visitor, message: Message) -> list[Message]:
+        if message["t"] == "opened":
+            self.circuit = message["circuit"]
+        return [message]
+
+    def carried(self, visitor: Visitor, data: bytes) -> list[bytes]:
+        self._left -= 1
+        if self._left == 0:
+            words = {"t": "shut", "circuit": self.circuit, "code": self._code, "detail": "The peer says no."}
+            self.ending = asyncio.get_running_loop().create_task(visitor.tell(words))
+        return [] if self._left == 0 else [data]
+
+
+@pytest.mark.parametrize("code", ["refused_policy", "refused_blocked", "bad_signature"])
+@pytest.mark.parametrize("frames", [1, 3])
+async def test_a_hub_that_cuts_a_circuit_cannot_say_why_in_the_peers_name(code: str, frames: int) -> None:
+    plot = CutOff(code, frames)
+    async with (
+        HostileHub(plot) as hostile,
+        Companion(b"a", hostile.url) as ann,
+        Companion(b"b", hostile.hub.url) as bob,
+        asyncio.timeout(20),
+    ):
+        with pytest.raises(PgpeerError) as refused:
+            await ann.reach.connect(bob.peer_id, fail_seconds=5)
+        assert plot.ending is not None
+        assert refused.value.code == "relay_refused"
+        assert refused.value.retryable
+        # the next try leads there, for nobody has said no
+        here = await ann.reach.connect(bob.peer_id)
+        await here.send(b"hello")
+        assert await (await bob.links.get()).receive() == b"hello"
+
+
+class Divert(Plot):
+    """Circuits lead to an accomplice of the hub."""
+
+    def __init__(self) -> None:
+        self.accomplice = ""
+
+    def asked(self, visitor: Visitor, message: Message) -> list[Message]:
+        is_victims = message["t"] == "open" and visitor.peer_id != self.accomplice
+        return [{**message, "to": self.accomplice}] if is_victims else [message]
+
+
+@pytest.mark.parametrize("code", ["refused_policy", "refused_blocked"])
+async def test_who_is_put_in_a_peers_place_cannot_refuse_in_its_name(code: str) -> None:
+    plot = Divert()
+    async with (
+        HostileHub(plot) as hostile,
+        Companion(b"a", hostile.url) as ann,
+        Mallory(hostile) as mallory,
+        asyncio.timeout(10),
+    ):
+        plot.accomplice = mallory.peer_id
+        connecting = asyncio.create_task(ann.reach.connect(BOB.peer_id, fail_seconds=5))
+        link = await mallory.arrival()
+        await link.receive()
+        await link.send(refusal(code))
+        with pytest.raises(PgpeerError) as refused:
+            await connecting
+        assert refused.value.code == "remote_closed"
+        assert refused.value.retryable
+        assert not ann.reach.links()

@@ -13,6 +13,8 @@ from pgpeer.protocol import limits, messages
 from pgpeer.protocol.encoding import encode
 from pgpeer.protocol.framing import Lane
 from pgpeer.protocol.packing import Packer
+from pgpeer.worker.records import RECORDS_ID
+from pgpeer.worker.seeking import HASH_BYTES, SALT_BYTES
 
 from .crafting import Ground, Made, named_as, update, with_data
 from .stage import Stage
@@ -129,6 +131,16 @@ def unannounced_vector(ground: Ground, villain: Villain) -> list[bytes]:
     return frames_of(messages.VectorRequest(UNKNOWN))
 
 
+def malformed_search(ground: Ground, villain: Villain) -> list[bytes]:
+    search = {"salt": "00" * SALT_BYTES, "hashes": ["no hash"]}
+    return frames_of(messages.JoinAccepted(RECORDS_ID, {"search": search}))
+
+
+def endless_search(ground: Ground, villain: Villain) -> list[bytes]:
+    search = {"salt": "00" * SALT_BYTES, "hashes": ["00" * HASH_BYTES] * 100_000}
+    return frames_of(messages.JoinAccepted(RECORDS_ID, {"search": search}))
+
+
 @dataclass(frozen=True)
 class Expected:
     attack: Attack
@@ -156,6 +168,8 @@ ATTACKS = [
     Expected(unread_programs, "bad_message"),
     Expected(unasked_acceptance, "bad_message"),
     Expected(unannounced_vector, "bad_message"),
+    Expected(malformed_search, "bad_message"),
+    Expected(endless_search, "bad_message"),
 ]
 TRIED_BY_STRANGERS = (truncated_frame, oversized_message, nested_json, bomb, unread_programs, second_hello)
 BY_STRANGERS = [one for one in ATTACKS if one.attack in TRIED_BY_STRANGERS]

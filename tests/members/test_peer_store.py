@@ -102,6 +102,37 @@ async def test_a_common_member_passes_on_what_others_said_of_themselves(
     assert await members.records_for(store, peer("eve")) == []
 
 
+async def test_a_common_friend_passes_on_records_of_friends_that_are_sought_and_of_nobody_else(
+    store: Connection, people: psycopg.Connection
+) -> None:
+    for name in ("bob", "cid", "dora", "eve"):
+        await say(store, key_of(name), 1, f"tls://{name}:1")
+    for name, state in (("bob", "accepted"), ("cid", "accepted"), ("dora", "requested"), ("eve", "blocked")):
+        people.execute("INSERT INTO peer.friend (peer_id, state) VALUES (%s, %s)", [peer(name), state])
+    everybody = [peer(name) for name in ("bob", "cid", "dora", "eve")]
+
+    async def told(to: str, *sought: str) -> list[str]:
+        return [read_peer_record(one).peer_id for one in await members.records_for(store, peer(to), sought)]
+
+    assert await told("cid") == []
+    assert await told("cid", *everybody) == [peer("bob")]
+    assert await told("dora", *everybody) == []
+    assert await told("eve", *everybody) == []
+
+
+async def test_the_record_of_a_blocked_member_is_not_passed_on(
+    store: Connection, people: psycopg.Connection
+) -> None:
+    (bundle,) = people.execute("SELECT peer.create_bundle('shelf')").fetchone() or ()
+    for name in ("bob", "cid"):
+        people.execute("SELECT peer_internal.add_member(%s, %s, 'writer')", [bundle, key_of(name).public_key])
+        await say(store, key_of(name), 1, f"tls://{name}:1")
+    assert len(await members.records_for(store, peer("cid"))) == 1
+    people.execute("SELECT peer.block(%s)", [peer("bob")])
+    assert await members.records_for(store, peer("cid")) == []
+    assert await members.records_for(store, peer("bob")) == []
+
+
 async def test_an_address_is_never_taken_for_somebody_else(store: Connection) -> None:
     record = sign_peer_record(key_of("eve"), 1, "Bob", ["tls://evil:1"])
     await members.store_peer_record(store, read_peer_record(record), record, peer("eve"))

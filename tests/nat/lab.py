@@ -31,9 +31,8 @@ NOWHERE = "198.51.100.254"
 HUB_PORT = 8443
 TURN_OPTIONS = (
     *(f"--listening-ip={PUBLIC}", f"--relay-ip={PUBLIC}", "--listening-port=3478"),
-    *("--min-port=50000", "--max-port=50999", "--fingerprint", "--log-file=stdout"),
-    *("--lt-cred-mech", "--user=pgpeer:secret", "--realm=pgpeer.test"),
-    *("--no-cli", "--no-tls", "--no-dtls"),
+    *("--min-port=50000", "--max-port=50999", "--fingerprint", "--log-file=stdout", "-v"),
+    *("--realm=pgpeer.test", "--no-cli", "--no-tls", "--no-dtls"),
 )
 HERE = Path(__file__).parent
 _LABS = count()
@@ -151,19 +150,43 @@ class Lab:
     def hub_url(self) -> str:
         return f"ws://{PUBLIC}:{HUB_PORT}"
 
-    def start_hub(self, *, stun: bool = True, relay: bool = True) -> Program:
-        """Start the hub, with a STUN server beside it unless TURN brings one."""
-        hub = self.run("hub", "lab_hub.py", host=PUBLIC, port=HUB_PORT, stun=stun, relay=relay)
+    def start_hub(self, *, stun: bool = True, relay: bool = True, turn_secret: str = "") -> Program:
+        """Start the hub, with a STUN server beside it unless TURN brings one.
+
+        Args:
+            stun: whether to start it.
+            relay: whether the hub carries circuits.
+            turn_secret: what it shares with coturn, to give peers credentials; empty: it gives none.
+        """
+        hub = self.run(
+            "hub",
+            "lab_hub.py",
+            host=PUBLIC,
+            port=HUB_PORT,
+            stun=stun,
+            relay=relay,
+            turn_url=f"turn:{PUBLIC}:3478",
+            turn_secret=turn_secret,
+        )
         hub.hear("ready", 20)
         return hub
 
-    def start_turn(self) -> None:
-        """Start coturn, which serves STUN too."""
+    def start_turn(self, secret: str = "") -> Path:
+        """Start coturn, which serves STUN too, and give its log.
+
+        Args:
+            secret: from which a hub makes credentials; empty: one name and password hold for ever.
+        """
+        accounts = (
+            ("--use-auth-secret", f"--static-auth-secret={secret}")
+            if secret
+            else ("--lt-cred-mech", "--user=pgpeer:secret")
+        )
         log = (self._folder / "turn.log").open("wb")
         self._daemons.append(
             subprocess.Popen(
                 [
-                    *("ip", "netns", "exec", self.name("hub"), "turnserver", "-n", *TURN_OPTIONS),
+                    *("ip", "netns", "exec", self.name("hub"), "turnserver", "-n", *TURN_OPTIONS, *accounts),
                     f"--userdb={self._folder}/turndb",
                     f"--pidfile={self._folder}/turn.pid",
                 ],
@@ -179,7 +202,7 @@ class Lab:
                 check=True,
             ).stdout
             if listening:
-                return
+                return self._folder / "turn.log"
             time.sleep(0.05)
         raise AssertionError("coturn did not start: " + (self._folder / "turn.log").read_text())
 
@@ -189,6 +212,12 @@ class Lab:
         program = Program(self.name(where), script, options, log)
         self._programs.append(program)
         return program
+
+    def call(self, where: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in a namespace to its end."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.name(where), *words], capture_output=True, text=True, timeout=60
+        )
 
     def block_udp(self, side: Side) -> None:
         """The firewall of one side lets no UDP out or in any more."""

@@ -10,6 +10,7 @@ from stun_server import Stun
 
 from pgpeer.hub.server import Hub
 from pgpeer.signaling.limits import HubLimits
+from pgpeer.signaling.turn import TurnService
 
 
 async def main() -> None:
@@ -20,7 +21,9 @@ async def main() -> None:
                 Stun, local_addr=(options["host"], port)
             )
     limits = HubLimits() if options["relay"] else HubLimits(circuits_total=0)
-    async with Hub(options["host"], options["port"], limits):
+    secret = options["turn_secret"].encode()
+    turn = TurnService((options["turn_url"],), secret) if secret else None
+    async with Hub(options["host"], options["port"], limits, turn=turn):
         print(json.dumps({"event": "ready"}), flush=True)
         await asyncio.Event().wait()
 

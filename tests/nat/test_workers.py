@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +46,18 @@ class Household:
         peer.log = worker.log  # which a wait that failed shows
         worker.hear("ready", 30)
         return worker
+
+    def doctor(self, side: Side) -> dict[str, list[dict[str, str]]]:
+        """What `pgpeer doctor` finds on a host, by the name of the check."""
+        peer = self.peers[side]
+        words = ("doctor", "--json", "--dsn", peer.database.dsn, "--identity", str(peer.identity))
+        done = self.lab.call(f"host-{side}", sys.executable, "-m", "pgpeer.cli", *words)
+        found: dict[str, list[dict[str, str]]] = {}
+        for finding in json.loads(done.stdout):
+            found.setdefault(finding["check"], []).append(finding)
+        is_bad = any(one["state"] == "fail" for findings in found.values() for one in findings)
+        assert done.returncode == (1 if is_bad else 0), done.stderr
+        return found
 
     def wait_for_path(self, path: str, seconds: float = 90.0) -> None:
         for peer in self.peers.values():
@@ -162,3 +177,65 @@ def test_workers_fall_back_when_udp_is_blocked_in_use_and_move_with_their_host(
     wait_until_equal(ann, bob)
     house.wait_for_path("webrtc", 150)
     assert total(ann) == written
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn is not installed")
+def test_workers_behind_symmetric_nats_use_the_turn_server_that_their_hub_gives_them(
+    build: Build, household: Callable[[Lab], Household]
+) -> None:
+    lab = build("symmetric")
+    log = lab.start_turn("what the hub and coturn share")
+    lab.start_hub(stun=False, relay=False, turn_secret="what the hub and coturn share")
+    house = household(lab)
+    ann, bob = house.peers["a"], house.peers["b"]
+    for side in house.peers:
+        house.start(side)
+    bob.join(ann)
+    house.wait_for_path("webrtc", 5)
+    for peer in (ann, bob):
+        local, remote = peer.run("SELECT local_candidate, remote_candidate FROM peer.connection")[0]
+        assert "relay" in (local.split()[0], remote.split()[0])
+        assert peer.value("SELECT count(*) FROM peer.event WHERE kind = 'path-changed'") == 0
+        assert peer.value("SELECT count(*) FROM peer.stun_server WHERE url LIKE 'turn%%'") == 0
+        # coturn names who makes allocations: each worker by the name that the hub has made for it
+        assert f":{peer.peer_id}>: incoming packet ALLOCATE processed, success" in log.read_text()
+    writers = [Writer(ann, 1), Writer(bob, 251)]
+    time.sleep(5)
+    written = sum(writer.stop() for writer in writers)
+    wait_until_equal(ann, bob)
+    assert total(bob) == written
+    found = house.doctor("b")
+    assert [one["state"] for one in found["turn"]] == ["ok"]
+    assert "of the hub relays at" in found["turn"][0]["detail"]
+    assert "webrtc over a TURN server" in found["path"][0]["detail"]
+
+
+@pytest.mark.usefixtures("full")
+def test_doctor_names_the_nat_and_says_where_udp_is_blocked(
+    build: Build, household: Callable[[Lab], Household]
+) -> None:
+    for nat in ("cone", "symmetric"):
+        lab = build(nat)
+        lab.start_hub()
+        house = household(lab)
+        peer = house.peers["a"]
+        peer.run("INSERT INTO peer.stun_server (url) VALUES (%s)", f"stun:{PUBLIC}:3479")
+        found = house.doctor("a")
+        assert [one["state"] for one in found["hub"]] == ["ok"]
+        assert [one["state"] for one in found["stun"]] == ["ok", "ok"]
+        assert all("198.51.100.11:" in one["detail"] for one in found["stun"])
+        (kind,) = found["nat"]
+        assert (kind["state"], kind["kind"]) == {
+            "cone": ("ok", "nat"),
+            "symmetric": ("warn", "nat_symmetric"),
+        }[nat]
+        assert {"cone": "one public port", "symmetric": "TURN"}[nat] in kind["detail"]
+        lab.block_udp("a")
+        found = house.doctor("a")
+        assert [one["state"] for one in found["hub"]] == ["ok"], "the hub is reached by TCP"
+        assert [one["kind"] for one in found["stun"]] == ["stun_unreachable"] * 2
+        assert found["nat"][0]["kind"] == "udp_blocked"
+        assert "UDP is blocked" in found["nat"][0]["detail"]
+        assert "Let UDP out" in found["nat"][0]["remedy"]
+        lab.close()

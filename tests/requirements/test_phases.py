@@ -184,7 +184,7 @@ BREAKS = [
     Break("signalling", lambda _: refused_by_the_hub("peer_offline", retryable=True), "peer_offline", True),
     Break("signalling", lambda _: refused_by_the_hub("quota", retryable=True), "quota", True),
     Break(
-        "signalling", lambda _: refused_by_the_hub("refused_policy", retryable=False), "refused_policy", False
+        "signalling", lambda _: refused_by_the_hub("refused_policy", retryable=False), "relay_refused", True
     ),
     Break("tls", lambda world: world.relay(world.garbage), "version_mismatch", False),
     Break("hello", lambda world: world.relay(world.hello_of_the_future), "version_mismatch", False),

@@ -154,6 +154,46 @@ def test_a_third_member_learns_an_address_through_a_common_one(
     write(cid, bob, 2)
 
 
+def test_a_common_friend_leads_two_friends_to_each_other_with_every_hub_down(
+    make_peer: Make, hub: Program
+) -> None:
+    ann, bob, dan, fay = (make_peer(name) for name in ("ann", "bob", "dan", "fay"))
+    for peer in (ann, bob, dan, fay):
+        peer.run("UPDATE peer.config SET accept = 'friends'")
+        peer.start()
+    fay.run("UPDATE peer.config SET listen_address = %s", f"127.0.0.1:{free_port()}")
+    for one, other in ((ann, bob), (ann, fay), (bob, fay), (dan, fay)):
+        befriend(one, other)
+    # bob knows ann, and ann does not know where bob is: bob listens only after the hub is gone
+    for peer in (ann, bob, dan):
+        peer.wait_until(KNOWN, fay.peer_id)
+    for peer in (bob, dan):
+        peer.end()
+    hub.end()
+    for peer in (bob, dan):
+        peer.run("UPDATE peer.config SET listen_address = '127.0.0.1:0'")
+        peer.start()
+    ann.wait_until(KNOWN, bob.peer_id)
+    assert ann.value("SELECT told_by FROM peer.address WHERE peer_id = %s", bob.peer_id) == fay.peer_id
+    wait_for_path(ann, bob, "tls")
+    # dan is fay's friend as well, has told where it is, and is nobody else's
+    fay.wait_until(KNOWN, dan.peer_id)
+    for peer in (ann, bob):
+        assert peer.value("SELECT count(*) FROM peer.address WHERE peer_id = %s", dan.peer_id) == 0
+    for peer in (ann, bob):
+        assert dan.value("SELECT count(*) FROM peer.address WHERE peer_id = %s", peer.peer_id) == 0
+    # and once more, to another place, over the same links
+    before = ann.value("SELECT max(seq) FROM peer.address WHERE peer_id = %s", bob.peer_id)
+    bob.end()
+    bob.start()
+    ann.wait_until("SELECT max(seq) > %s FROM peer.address WHERE peer_id = %s", before, bob.peer_id)
+    wait_for_path(ann, bob, "tls")
+    # fay takes part in nothing: the two are linked without it
+    fay.end()
+    time.sleep(1)
+    assert ann.value("SELECT state = 'open' FROM peer.connection WHERE peer_id = %s", bob.peer_id)
+
+
 def test_the_record_of_a_removed_or_blocked_peer_changes_nothing(
     atlas: Make, make_peer: Make, hub: Program
 ) -> None:

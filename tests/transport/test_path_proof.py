@@ -14,6 +14,7 @@ from pgpeer.transport.memory import memory_pair
 from pgpeer.transport.negotiation import Negotiation, read_negotiation
 from pgpeer.transport.path_proof import (
     NONCE_BYTES,
+    PATH_VERSION,
     TOKEN_BYTES,
     Hello,
     PathProof,
@@ -87,10 +88,25 @@ def test_somebody_in_the_middle_of_tls_cannot_pass_proofs_on() -> None:
     taker = PathProof(BOB, "taker", "relay", b, m, second)
     opener.take_hello(second)
     taker.take_hello(first)
-    with pytest.raises(RemoteProtocolError):
-        opener.check(read_proof(taker.proof()))
-    with pytest.raises(RemoteProtocolError):
-        taker.check(read_proof(opener.proof()))
+    for here, there in ((opener, taker), (taker, opener)):
+        with pytest.raises(RemoteProtocolError) as refused:
+            here.check(read_proof(there.proof()))
+        assert (refused.value.code, refused.value.phase) == ("identity_mismatch", "identity")
+        assert refused.value.remedy
+
+
+def test_a_proof_whose_fingerprints_were_changed_on_its_way_is_no_proof() -> None:
+    """Mallory writes into the proof the certificates that each side sees: they are signed."""
+    first, second = hello(ALICE, BOB), hello(BOB, ALICE)
+    a, b, m = (FINGERPRINTS[key.peer_id] for key in (ALICE, BOB, MALLORY))
+    opener = PathProof(ALICE, "opener", "relay", a, m, first)
+    taker = PathProof(BOB, "taker", "relay", b, m, second)
+    opener.take_hello(second)
+    taker.take_hello(first)
+    honest = read_proof(taker.proof())
+    with pytest.raises(RemoteProtocolError) as refused:
+        opener.check(replace(honest, fingerprints=(m, a)))
+    assert refused.value.code == "bad_signature"
 
 
 @pytest.mark.parametrize(
@@ -112,22 +128,77 @@ def test_malformed_frames_are_refused() -> None:
     for bad in (good + b"x", b"\x02" + good[1:], good[:-3] + b"\xff\xff\xff", good[:60] + b"zz" + good[62:]):
         with pytest.raises(RemoteProtocolError):
             read_hello(bad)
-    with pytest.raises(RemoteProtocolError) as refused:
-        read_hello(good[:1] + b"\x00\x09" + good[3:])
-    assert refused.value.code == "version_mismatch"
-    for bad in (b"\x02", b"\x02" + bytes(63), b"\x02" + bytes(65), b"\x01" + bytes(64)):
+    right = 1 + 2 * 32 + 64
+    for bad in (b"\x02", b"\x02" + bytes(right - 2), b"\x02" + bytes(right), b"\x01" + bytes(right - 1)):
         with pytest.raises(RemoteProtocolError):
             read_proof(bad)
 
 
-def test_a_refusal_says_why() -> None:
+def test_another_version_says_which_side_to_upgrade_whatever_else_it_says() -> None:
+    good = hello(ALICE, BOB).encode()
+    for version, older in ((PATH_VERSION + 1, "this side"), (PATH_VERSION - 1, "the other side")):
+        head = b"\x01" + version.to_bytes(2, "big")
+        for rest in (good[3:], b"", b"something of another form", bytes(60_000)):
+            with pytest.raises(RemoteProtocolError) as refused:
+                read_hello(head + rest)
+            assert (refused.value.code, refused.value.phase) == ("version_mismatch", "hello")
+            assert f"version {version}" in str(refused.value)
+            assert f"Upgrade pgpeer on {older}" in refused.value.remedy
+        for read in (read_hello, read_proof):  # the other side was the one that noticed
+            with pytest.raises(TransportError) as told:
+                read(b"\x03" + version.to_bytes(2, "big") + b"version_mismatch")
+            assert (told.value.code, told.value.phase) == ("version_mismatch", "hello")
+            assert told.value.remedy == refused.value.remedy
+
+
+@in_virtual_time
+async def test_two_versions_tell_each_other_on_a_path_whoever_opened_it() -> None:
+    for version in (PATH_VERSION - 1, PATH_VERSION + 1):
+        for prove in (
+            lambda link: prove_as_opener(ALICE, link, BOB.peer_id, bytes(16)),
+            lambda link: prove_as_taker(ALICE, link, lambda _: bytes(16)),
+        ):
+            mine, theirs = memory_pair()
+            proving = asyncio.ensure_future(prove(mine))
+            await theirs.send(b"\x01" + version.to_bytes(2, "big") + b"a hello of that version")
+            with pytest.raises(RemoteProtocolError) as refused:
+                await proving
+            assert refused.value.code == "version_mismatch"
+            assert mine.closed
+            said: list[bytes] = []
+            with pytest.raises(LinkClosed):
+                await read_all(theirs, said)
+            # it learns from it which version is spoken here, and what to do
+            assert said[-1] == b"\x03" + PATH_VERSION.to_bytes(2, "big") + b"version_mismatch"
+
+
+@in_virtual_time
+async def test_an_opener_that_is_told_of_another_version_says_so() -> None:
+    mine, theirs = memory_pair()
+    proving = asyncio.ensure_future(prove_as_opener(ALICE, mine, BOB.peer_id, bytes(16)))
+    assert (await theirs.receive())[:1] == b"\x01"
+    await theirs.send(b"\x03" + (PATH_VERSION + 1).to_bytes(2, "big") + b"version_mismatch")
+    with pytest.raises(TransportError) as told:
+        await proving
+    assert told.value.code == "version_mismatch"
+    assert "this side" in told.value.remedy
+
+
+def test_a_refusal_before_the_proof_says_why_but_is_never_the_peers_no() -> None:
     for read in (read_hello, read_proof):
-        with pytest.raises(TransportError) as refused:
-            read(refusal("refused_blocked"))
-        assert (refused.value.code, refused.value.retryable) == ("refused_blocked", False)
-        with pytest.raises(TransportError) as refused:
-            read(refusal("nonsense"))
-        assert refused.value.code == "refused_policy"
+        for code, known in (
+            ("bad_signature", "bad_signature"),
+            ("identity_mismatch", "identity_mismatch"),
+            ("refused_policy", "remote_closed"),
+            ("refused_blocked", "remote_closed"),
+            ("nonsense", "remote_closed"),
+            ("", "remote_closed"),
+        ):
+            with pytest.raises(TransportError) as refused:
+                read(refusal(code))
+            assert (refused.value.code, refused.value.retryable) == (known, True)
+        with pytest.raises(TransportError):
+            read(b"\x03")
 
 
 @in_virtual_time

@@ -62,14 +62,18 @@ AS $$
 $$;
 COMMENT ON FUNCTION peer_internal.addresses_to_try(text, int) IS 'Where to try a peer: entered by people first, then what failed least, then what worked last.';
 
-CREATE OR REPLACE FUNCTION peer_internal.records_for(peer_id text) RETURNS TABLE (record bytea)
+CREATE OR REPLACE FUNCTION peer_internal.records_for(peer_id text, sought text[] DEFAULT '{}') RETURNS TABLE (record bytea)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.record FROM peer_internal.peer_record AS r
      WHERE r.peer_id <> records_for.peer_id
-       AND EXISTS (SELECT FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
-                     JOIN peer_internal.member AS o USING (bundle_id) JOIN peer_internal.author AS b ON b.author_id = o.author_id
-                    WHERE a.peer_id = r.peer_id AND b.peer_id = records_for.peer_id AND m.state = 'active' AND o.state = 'active')
+       AND NOT EXISTS (SELECT FROM peer.friend AS f WHERE f.state = 'blocked' AND f.peer_id IN (r.peer_id, records_for.peer_id))
+       AND (EXISTS (SELECT FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
+                      JOIN peer_internal.member AS o USING (bundle_id) JOIN peer_internal.author AS b ON b.author_id = o.author_id
+                     WHERE a.peer_id = r.peer_id AND b.peer_id = records_for.peer_id AND m.state = 'active' AND o.state = 'active')
+            OR (r.peer_id = ANY (records_for.sought)
+                AND (SELECT count(*) = 2 FROM peer.friend AS f WHERE f.state = 'accepted' AND f.peer_id IN (r.peer_id, records_for.peer_id))))
      ORDER BY r.received_at DESC LIMIT 256
 $$;
-COMMENT ON FUNCTION peer_internal.records_for(text) IS 'The signed records that a peer may be told: those of peers with which it shares a bundle. So a common friend helps two that have lost each other.';
+COMMENT ON FUNCTION peer_internal.records_for(text, text[]) IS
+    'The signed records that a peer may be told: those of peers with which it shares a bundle, and of friends that it has asked for and that have asked for it. So a common friend helps two that have lost each other.';

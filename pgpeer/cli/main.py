@@ -21,6 +21,7 @@ from pgpeer.cli import (
     invite,
     join,
     log,
+    owner,
     peers,
     resolve,
     show,
@@ -100,6 +101,7 @@ app.command("join")(join.run)
 app.command("peers")(peers.run)
 app.add_typer(friend.app, name="friend")
 app.add_typer(identity.app, name="identity")
+app.add_typer(owner.app, name="owner")
 app.command("verify")(verify.run)
 app.command("doctor")(doctor.run)
 app.command("uninstall")(uninstall.run)

@@ -15,13 +15,16 @@ from pgpeer.errors import HubError, IdentityError, PgpeerError, RemoteProtocolEr
 from pgpeer.identity.notice import NOTE_CHARACTERS_LIMIT, FriendNotice, read_notice, sign_notice
 from pgpeer.identity.record import record_digest
 from pgpeer.signaling.letter import ID_BYTES, LONGEST_SECONDS, Letter, read_letter, sign_letter
-from pgpeer.store import members
+from pgpeer.store import devices, members
 from pgpeer.transport.hub_events import LetterReceived
 from pgpeer.transport.hub_link import HubClient
 from pgpeer.worker.clock import unix_time
 from pgpeer.worker.office import Office
 
 SUBJECT: Final = "friend"
+
+SHOWN_WITH: Final = frozenset({"request", "accept"})
+"""The notices with which this database shows that it is a device of its owner."""
 
 
 class Correspondence:
@@ -35,7 +38,9 @@ class Correspondence:
         """Leave at a hub what waits to be said. What it does not take waits for the next time."""
         desk = self._office.connections.desk
         key = self._office.key
-        for notice in await members.notices(desk):
+        waiting = await members.notices(desk)
+        device = await devices.own_certificate(desk) if waiting else b""
+        for notice in waiting:
             record = sign_notice(
                 key,
                 notice.peer_id,
@@ -44,6 +49,7 @@ class Correspondence:
                 label=notice.label,
                 note=notice.note[:NOTE_CHARACTERS_LIMIT],
                 subject=notice.subject,
+                device=device if notice.kind in SHOWN_WITH else b"",
             )
             expires = int(unix_time()) + LONGEST_SECONDS
             letter = Letter(
@@ -80,5 +86,10 @@ class Correspondence:
         notice: FriendNotice = read_notice(record, recipient=self._office.key.peer_id)
         if notice.sender != letter.sender:
             raise IdentityError("A letter holds the word of somebody else.")
-        outcome = await members.hear(self._office.connections.desk, notice, record_digest(record), record)
+        desk = self._office.connections.desk
+        # before a request is answered: that of a device of the same owner is accepted by itself
+        trusted = None if notice.device is None else await devices.store_device(desk, notice.device, None)
+        outcome = await members.hear(desk, notice, record_digest(record), record)
+        if notice.device is not None and trusted == "foreign":
+            await devices.store_device(desk, notice.device, None)  # now that people may know it
         self._log.info("a letter was read", peer=notice.sender, kind=notice.kind, outcome=outcome)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from pgpeer.errors import HubError, PgpeerError, RemoteProtocolError, TransportError
-from pgpeer.signaling.backoff import next_delay
 from pgpeer.transport.certificate import Certificate
 from pgpeer.transport.contact import REFUSALS
 from pgpeer.transport.hub_circuit import HubCircuit
@@ -26,52 +24,31 @@ from pgpeer.transport.reach import Reach
 from pgpeer.transport.ways import Way
 from pgpeer.worker.addresses import AddressBook
 from pgpeer.worker.clock import unix_time
-from pgpeer.worker.conversation import Conversation
+from pgpeer.worker.contacts import FAILING, Contact
 from pgpeer.worker.crew import Crew
 from pgpeer.worker.doorway import Doorway
 from pgpeer.worker.exchange import Direction, Exchange
 from pgpeer.worker.hubs import Hubs
+from pgpeer.worker.links import Links
 from pgpeer.worker.listener import Listener
 from pgpeer.worker.negotiator import Negotiator
 from pgpeer.worker.office import Office
+from pgpeer.worker.places import OVERLOADED, Places
 from pgpeer.worker.routes import Routes
-
-GRACE_SECONDS: Final = 1.5
-"""So long the peer with the higher id leaves the first try to the other one."""
 
 FORGIVE_SECONDS: Final = 3.0
 """A peer that comes online is tried at once, but no more often than this."""
 
 STEADY_SECONDS: Final = 10.0
 
-REFUSED_SECONDS: Final = 300.0
-"""A friend that does not want this database is asked again after so long."""
-
 CLOSE_SECONDS: Final = 2.0
 END_SECONDS: Final = 0.5
 """Closing takes at most the former, and twice the latter for what does not close."""
 
+CHOOSE_SECONDS: Final = 0.05
+
 UNREACHABLE_PHASES: Final = frozenset({"ice", "dtls", "tls"})
 """Where an attempt has failed when the network is to blame."""
-
-
-@dataclass(slots=True)
-class Contact:
-    """What is known about reaching one peer.
-
-    Attributes:
-        attempt: the attempt under way.
-        failures: how often connecting has failed since it worked last.
-        timer: when to try next.
-        refusal: the code with which the peer refused the last time; empty when it did not.
-        forgiven_at: when its failures were forgotten because it came online.
-    """
-
-    attempt: asyncio.Task[None] | None = None
-    failures: int = 0
-    timer: asyncio.TimerHandle | None = None
-    refusal: str = ""
-    forgiven_at: float = float("-inf")
 
 
 class Linker:
@@ -86,14 +63,28 @@ class Linker:
         negotiator = Negotiator(office, self._hubs.send)
         self._routes = Routes(office, self._hubs, negotiator, self._book, certificate)
         self.reach = Reach(
-            office.key, self._ways_to, self._admit, self._arrived, on_change=self._path_changed
+            office.key,
+            self._ways_to,
+            self._admit,
+            self._arrived,
+            on_change=lambda link: self._links.path_changed(link),
         )
         self._doorway = Doorway(office, negotiator, self._routes, self.reach, certificate)
         self._listener = Listener(office, certificate, self.reach.take, self._look_at_addresses)
         office.records.addresses = self._listener.told_addresses
         self._contacts: dict[str, Contact] = {}
-        self._connections: dict[PeerLink, Exchange] = {}
         self._crew = Crew(office.lost, "pgpeer.linker")
+        self._places = Places(office, self._routes.has_way, self._is_failing)
+        self._links = Links(
+            office,
+            self._places,
+            self._crew,
+            begun=self._begun_with,
+            ended=self._ended_with,
+            freed=self._choose_soon,
+        )
+        self._choosing: asyncio.TimerHandle | None = None
+        self._wanted: set[str] = set()
         self._random = random.Random()
         self._stopping = False
         self._before = office.view
@@ -126,6 +117,7 @@ class Linker:
     async def close(self, detail: str) -> None:
         """Make no more links and end those that are; takes about three seconds at most."""
         self._stopping = True
+        self._links.stop()
         for contact in self._contacts.values():
             if contact.timer is not None:
                 contact.timer.cancel()
@@ -155,9 +147,10 @@ class Linker:
         self._listener.follow_view()
         self._office.records.look_again()
         self._book.keep(wanted)
-        for peer_id in wanted:
-            contact = self._contacts.setdefault(peer_id, Contact())
-            self._consider(peer_id, contact)
+        self._wanted = wanted
+        self._choose()
+        for peer_id in self._places.excess():
+            self._crew.spawn(self._links.dismiss(peer_id))
         for peer_id in [one for one in self._contacts if one not in wanted]:
             contact = self._contacts[peer_id]
             if contact.timer is not None:
@@ -194,10 +187,12 @@ class Linker:
                 contact.timer = None
             self.reach.hurry(peer_id)
         self._consider(peer_id, contact)
+        self._choose_soon()
 
     def peer_offline(self, url: str, peer_id: str) -> None:
         """See `Audience`."""
         self._tell_presence()
+        self._choose_soon()
 
     def hub_lost(self, url: str) -> None:
         """See `Audience`."""
@@ -234,19 +229,34 @@ class Linker:
     def _ways_to(self, peer_id: str) -> list[Way]:
         return self._routes.ways_to(peer_id, is_linked=self.reach.is_linked(peer_id))
 
+    def _is_failing(self, peer_id: str) -> bool:
+        contact = self._contacts.get(peer_id)
+        return contact is not None and contact.failures >= FAILING
+
+    def _choose_soon(self) -> None:
+        """Choose again whom to link with; once for all that happens together."""
+        if self._choosing is None and not self._stopping:
+            self._choosing = self._loop.call_later(CHOOSE_SECONDS, self._choose)
+
+    def _choose(self) -> None:
+        self._choosing = None
+        self._places.look_again(self._wanted)
+        for peer_id in self._wanted:
+            self._consider(peer_id, self._contacts.setdefault(peer_id, Contact()))
+
     def _consider(self, peer_id: str, contact: Contact) -> None:
         """Begin or plan an attempt when a link is wanted and there is none."""
         if self._is_content(peer_id, contact) or contact.timer is not None:
             return
         view = self._office.view
-        delay = self._random.uniform(0.0, 0.05)
-        if contact.failures:
-            delay = next_delay(contact.failures - 1, self._random.random(), longest=view.reconnect_delay_max)
-        is_mutual = bool(view.shared_with(peer_id)) and not view.joins_at(peer_id)
-        if contact.refusal and not is_mutual and not view.joins_at(peer_id):
-            delay = max(delay, REFUSED_SECONDS * self._random.uniform(0.75, 1.25))
-        elif is_mutual and self._office.key.peer_id > peer_id:
-            delay += GRACE_SECONDS
+        is_joining = bool(view.joins_at(peer_id))
+        delay = contact.pause_seconds(
+            self._random,
+            longest=view.reconnect_delay_max,
+            is_mutual=bool(view.shared_with(peer_id)) and not is_joining,
+            is_joining=is_joining,
+            is_second=self._office.key.peer_id > peer_id,
+        )
         contact.timer = self._loop.call_later(delay, self._begin_attempt, peer_id)
 
     def _is_content(self, peer_id: str, contact: Contact) -> bool:
@@ -257,6 +267,7 @@ class Linker:
             or peer_id in self._office.exchanges
             or not self._office.wants(peer_id)
             or not self._routes.has_way(peer_id)
+            or not self._places.allows(peer_id)
         )
 
     def _begin_attempt(self, peer_id: str) -> None:
@@ -271,6 +282,7 @@ class Linker:
             contact.attempt = None
             if self._contacts.get(peer_id) is contact:
                 self._consider(peer_id, contact)
+            self._choose_soon()
 
     async def _try(self, peer_id: str, work: Coroutine[None, None, None]) -> None:
         try:
@@ -283,13 +295,14 @@ class Linker:
         contact.failures += 1
         reporter = self._office.reporter
         is_refusal = error.code in REFUSALS
-        is_said = is_refusal and error.code == contact.refusal
-        contact.refusal = error.code if is_refusal else ""
+        is_answer = is_refusal or error.code == OVERLOADED
+        is_said = is_answer and error.code == contact.refusal
+        contact.refusal = error.code if is_answer else ""
         is_online = self._hubs.where(peer_id) is not None
         self._hubs.take_turns(peer_id)
         if is_refusal:
             self._office.postman.refused(peer_id, error.code)
-        if not is_online and not is_refusal:
+        if not is_online and not is_answer:
             # it may be off: its addresses are tried now and then, which is nobody's business
             self._log.info("not reached", peer=peer_id, code=error.code, reason=str(error))
         elif not is_said:
@@ -310,7 +323,7 @@ class Linker:
     # Links in use.
 
     def _admit(self, peer_id: str) -> str | None:
-        return self._doorway.refusal(peer_id)
+        return self._doorway.refusal(peer_id) or self._places.refusal(peer_id)
 
     def _arrived(self, link: PeerLink) -> None:
         """A peer has opened a link."""
@@ -320,79 +333,22 @@ class Linker:
             self._contacts.setdefault(link.peer_id, Contact())
             self._crew.spawn(self._try(link.peer_id, self._converse(link.peer_id, link, "incoming")))
 
-    def _path_changed(self, link: PeerLink) -> None:
-        exchange = self._connections.get(link)
-        if exchange is not None and link.is_connected:
-            self._crew.spawn(self._office.reporter.path_changed(exchange.connection_id, link.path, link.rtt))
-
     async def _converse(self, peer_id: str, link: PeerLink, direction: Direction) -> None:
-        """Return when the peer has proven who it is; the exchange goes on by itself."""
-        if link in self._connections:
-            return  # it came while this side was about to connect, and is in use already
-        conversation = Conversation(
-            link,
-            self._office.key,
-            "offerer" if self._office.key.peer_id < peer_id else "answerer",
-            expected_peer_id=peer_id,
-            label=self._office.view.label,
-        )
-        exchange = self._connections[link] = Exchange(self._office, conversation, direction)
-        task = self._crew.spawn(self._run(peer_id, link, exchange))
-        try:
-            proven = await asyncio.shield(exchange.authenticated)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if not proven:
-            await asyncio.wait([task])
-            closed = exchange.closed
-            if closed is not None:
-                raise TransportError(
-                    closed.detail,
-                    code=closed.code,
-                    phase=closed.phase or "identity",
-                    retryable=closed.retryable,
-                )
+        if not await self._links.converse(peer_id, link, direction):
+            self._log.info("no place for a link", peer=peer_id)
+            self._contacts.setdefault(peer_id, Contact()).failures += 1
 
-    async def _run(self, peer_id: str, link: PeerLink, exchange: Exchange) -> None:
-        admission = self._crew.spawn(self._take_up(peer_id, exchange))
-        try:
-            await exchange.run()
-        finally:
-            admission.cancel()
-            del self._connections[link]
-            self._office.postman.link_down(peer_id, exchange)
-            if self._office.exchanges.get(peer_id) is exchange:
-                del self._office.exchanges[peer_id]
-                self._ended_with(peer_id, exchange)
-            closed = exchange.closed
-            if exchange.peer_id and closed is not None and not self._stopping:
-                await self._office.reporter.disconnected(
-                    exchange.connection_id,
-                    peer_id,
-                    closed.code,
-                    closed.phase,
-                    closed.retryable,
-                    closed.detail,
-                )
+    def _begun_with(self, peer_id: str) -> None:
+        self._contacts.setdefault(peer_id, Contact()).refusal = ""
 
     def _ended_with(self, peer_id: str, exchange: Exchange) -> None:
         contact = self._contacts.get(peer_id)
         if contact is not None:
+            code = "internal" if exchange.closed is None else exchange.closed.code
             if self._loop.time() - exchange.began > STEADY_SECONDS:
                 contact.failures = 0
-            elif exchange.closed is None or exchange.closed.code != "remote_closed":
+            elif code not in ("remote_closed", OVERLOADED) and not self._places.is_leaving(peer_id):
                 contact.failures += 1
+            if code == OVERLOADED:
+                contact.refusal = code
             self._consider(peer_id, contact)
-
-    async def _take_up(self, peer_id: str, exchange: Exchange) -> None:
-        """Take an authenticated exchange into use; the one before is over, or will be at once."""
-        if not await asyncio.shield(exchange.authenticated):
-            return
-        other = self._office.exchanges.get(peer_id)
-        self._office.exchanges[peer_id] = exchange
-        self._contacts.setdefault(peer_id, Contact()).refusal = ""
-        self._office.postman.link_up(peer_id, exchange)
-        exchange.view_changed()
-        if other is not None:
-            await other.close("A newer link takes its place.")

@@ -71,6 +71,7 @@ CREATE TABLE peer.config (
     hub_id int,
     stun_server_id int,
     accept text NOT NULL DEFAULT 'invited',
+    link_count_max int NOT NULL DEFAULT 256,
     connect_timeout interval NOT NULL DEFAULT '20 seconds',
     reconnect_delay_max interval NOT NULL DEFAULT '30 seconds',
     hold_retry_interval interval NOT NULL DEFAULT '5 seconds',
@@ -84,6 +85,7 @@ CREATE TABLE peer.config (
     CONSTRAINT config_stun_server_id_fkey FOREIGN KEY (stun_server_id) REFERENCES peer.stun_server (id) ON DELETE SET NULL,
     CONSTRAINT config_label_check CHECK (pg_catalog.length(label) BETWEEN 1 AND 200),
     CONSTRAINT config_accept_check CHECK (accept IN ('invited', 'friends', 'open')),
+    CONSTRAINT config_link_count_max_check CHECK (link_count_max BETWEEN 2 AND 100000),
     CONSTRAINT config_section_rows_max_check CHECK (section_rows_max BETWEEN 1 AND 8192),
     CONSTRAINT config_section_bytes_max_check CHECK (section_bytes_max BETWEEN 1024 AND 1048576),
     CONSTRAINT config_receive_window_bytes_check CHECK (receive_window_bytes BETWEEN 65536 AND 67108864)
@@ -91,5 +93,6 @@ CREATE TABLE peer.config (
 COMMENT ON TABLE peer.config IS 'One row: the settings of this peer. Every column has a default that works.';
 COMMENT ON COLUMN peer.config.label IS 'The name that other peers see. Not unique, not trusted.';
 COMMENT ON COLUMN peer.config.accept IS 'Who may connect: ''invited'', ''friends'' or ''open''.';
+COMMENT ON COLUMN peer.config.link_count_max IS 'So many links with other workers may there be at once. With fewer than there are members, each keeps those with its neighbours on a ring, and what one writes is passed on; two are needed for that.';
 COMMENT ON COLUMN peer.config.clock_drift_limit IS 'A commit dated further ahead than this is held until its time comes.';
 INSERT INTO peer.config DEFAULT VALUES;

@@ -32,6 +32,12 @@ BEGIN
     CASE
         WHEN f.state = 'blocked' THEN
             RETURN 'blocked';  -- and nobody is told
+        WHEN hear_friend.kind = 'request' AND (f.state IS NULL OR (f.state = 'requested' AND f.is_incoming)) AND peer_internal.is_own_device(hear_friend.peer_id) THEN
+            -- nobody has to be asked: the owner of both has said so
+            INSERT INTO peer.friend AS x (peer_id, label, state, is_incoming, note) VALUES (hear_friend.peer_id, left(hear_friend.label, 200), 'accepted', true, left(hear_friend.note, 500))
+            ON CONFLICT ON CONSTRAINT friend_pkey DO UPDATE SET state = 'accepted';
+            PERFORM peer_internal.notify_friend(hear_friend.peer_id, 'accept');
+            outcome := 'friend-accepted';
         WHEN hear_friend.kind = 'request' AND f.state IS NULL AND (SELECT count(*) FROM peer.friend AS x WHERE x.state = 'requested' AND x.is_incoming) >= 256 THEN
             RETURN 'ignored';  -- a flood
         WHEN hear_friend.kind = 'request' AND f.state IS NULL THEN
@@ -106,6 +112,7 @@ AS $$
         WHEN f.state = 'blocked' THEN 'blocked'
         WHEN EXISTS (SELECT FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id) WHERE a.peer_id = may_connect.peer_id AND m.state = 'active') THEN 'member'
         WHEN EXISTS (SELECT FROM peer_internal.join_request AS j WHERE j.state = 'requested' AND peer_internal.peer_id(j.inviter_key) = may_connect.peer_id) THEN 'inviter'
+        WHEN peer_internal.is_own_device(may_connect.peer_id) THEN 'device'
         WHEN c.accept IN ('friends', 'open') AND f.state = 'accepted' THEN 'friend'
         WHEN c.accept = 'open' THEN 'open'
         WHEN EXISTS (SELECT FROM peer_internal.invite AS i WHERE i.uses_left > 0 AND i.expires_at > clock_timestamp()) THEN 'invite'
@@ -113,7 +120,7 @@ AS $$
       FROM peer.config AS c LEFT JOIN peer.friend AS f ON f.peer_id = may_connect.peer_id
 $$;
 COMMENT ON FUNCTION peer_internal.may_connect(text) IS
-    'By what right a peer may connect: member, inviter, friend, open, or invite (if it presents a good one soon); blocked or refused. peer.config.accept decides for those who share no bundle.';
+    'By what right a peer may connect: member, inviter, device (of the same owner), friend, open, or invite (if it presents a good one soon); blocked or refused. peer.config.accept decides for those who share no bundle.';
 
 CREATE OR REPLACE FUNCTION peer_internal.friend_notices() RETURNS TABLE (notice_id bigint, peer_id text, kind text, subject text, note text, label text)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp

@@ -106,6 +106,31 @@ CREATE TABLE peer_internal.friend_heard (
 );
 COMMENT ON TABLE peer_internal.friend_heard IS 'The number of the last notice of each peer: an older one that comes again changes nothing.';
 
+CREATE TABLE peer_internal.owner (
+    one_row boolean NOT NULL DEFAULT true,
+    owner text NOT NULL,
+    adopted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT owner_pkey PRIMARY KEY (one_row),
+    CONSTRAINT owner_one_row_check CHECK (one_row),
+    CONSTRAINT owner_owner_check CHECK (owner ~ '^pg1[a-z2-7]{54}$')
+);
+COMMENT ON TABLE peer_internal.owner IS 'Whose device this database is: the id of a key that is kept offline. No row: nobody''s.';
+
+CREATE TABLE peer_internal.device (
+    owner text NOT NULL,
+    peer_id text NOT NULL,
+    seq bigint NOT NULL,
+    record bytea NOT NULL,
+    label text NOT NULL,
+    is_revoked boolean NOT NULL,
+    told_by text,
+    received_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT device_pkey PRIMARY KEY (owner, peer_id)
+);
+COMMENT ON TABLE peer_internal.device IS 'The last word of an owner about each of its devices, this database among them: a certificate or a revocation. Their numbers only grow.';
+COMMENT ON COLUMN peer_internal.device.record IS 'Signature (64 bytes) and the JSON text that it signs; verified before it came here.';
+COMMENT ON COLUMN peer_internal.device.told_by IS 'The peer that it came from; NULL: signed here.';
+
 CREATE TABLE peer_internal.peer_record (
     peer_id text NOT NULL,
     seq bigint NOT NULL,

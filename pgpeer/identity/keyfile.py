@@ -8,13 +8,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from pgpeer.errors import IdentityError
 from pgpeer.identity.key import PrivateKey
 from pgpeer.identity.ledger import LedgerEntry, SignatureLedger, sync_directory
 
-_KIND: Final = "pgpeer identity"
 _SIZE_LIMIT: Final = 4096
 
 
@@ -25,6 +24,11 @@ class IdentityFile:
     """
 
     __slots__ = ("path",)
+
+    _KIND: ClassVar[str] = "pgpeer identity"
+    _NAME: ClassVar[str] = "identity"
+    _BY_OPTION: ClassVar[str] = " with --identity"
+    _ORIGIN: ClassVar[str] = "Run 'pgpeer init' for this database first, or name the file with --identity."
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +52,7 @@ class IdentityFile:
             IdentityError: the file exists already (it is left as it is) or cannot be written.
         """
         key = key or PrivateKey.generate()
-        document = {"kind": _KIND, "version": 1, "peer_id": key.peer_id, "seed": key.seed.hex()}
+        document = {"kind": self._KIND, "version": 1, "peer_id": key.peer_id, "seed": key.seed.hex()}
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
@@ -63,14 +67,14 @@ class IdentityFile:
             sync_directory(self.path.parent)
         except FileExistsError as error:
             raise IdentityError(
-                f"The identity file '{self.path}' exists already.",
-                remedy="Use it as it is, or name another file with --identity.",
+                f"The {self._NAME} file '{self.path}' exists already.",
+                remedy=f"Use it as it is, or name another file{self._BY_OPTION}.",
                 code="identity_exists",
             ) from error
         except OSError as error:
             raise IdentityError(
-                f"The identity file '{self.path}' cannot be written: {error.strerror}.",
-                remedy="Name a file in a directory that you may write to with --identity.",
+                f"The {self._NAME} file '{self.path}' cannot be written: {error.strerror}.",
+                remedy=f"Name a file in a directory that you may write to{self._BY_OPTION}.",
                 code="identity_file",
             ) from error
         return key
@@ -120,39 +124,53 @@ class IdentityFile:
         mode = os.fstat(descriptor).st_mode
         if mode & 0o077:
             raise IdentityError(
-                f"The identity file '{self.path}' is open to other users (mode {mode & 0o777:o}).",
+                f"The {self._NAME} file '{self.path}' is open to other users (mode {mode & 0o777:o}).",
                 remedy=f"Run: chmod 600 '{self.path}'",
                 code="identity_file",
             )
         content = os.pread(descriptor, _SIZE_LIMIT, 0)
         try:
             document = json.loads(content)
-            if document["kind"] != _KIND or document["version"] != 1:
+            if document["kind"] != self._KIND or document["version"] != 1:
                 raise ValueError("another kind of file")
             key = PrivateKey.from_seed(bytes.fromhex(document["seed"]))
             if document["peer_id"] != key.peer_id:
                 raise ValueError("peer id and key do not belong together")
         except (ValueError, KeyError, TypeError, RecursionError, IdentityError) as error:
             raise IdentityError(
-                f"The file '{self.path}' holds no usable pgpeer identity.",
-                remedy="Restore it from a backup, or name another file with --identity.",
+                f"The file '{self.path}' holds no usable pgpeer {self._NAME}.",
+                remedy=f"Restore it from a backup, or name another file{self._BY_OPTION}.",
                 code="identity_file",
             ) from error
         return key
 
     def _missing(self) -> IdentityError:
         return IdentityError(
-            f"There is no identity file '{self.path}'.",
-            remedy="Run 'pgpeer init' for this database first, or name the file with --identity.",
+            f"There is no {self._NAME} file '{self.path}'.",
+            remedy=self._ORIGIN,
             code="identity_file",
         )
 
     def _unreadable(self, error: OSError) -> IdentityError:
         return IdentityError(
-            f"The identity file '{self.path}' cannot be read: {error.strerror}.",
+            f"The {self._NAME} file '{self.path}' cannot be read: {error.strerror}.",
             remedy="Run as the user who owns it.",
             code="identity_file",
         )
+
+
+class OwnerFile(IdentityFile):
+    """The file that holds the key of an owner of devices. No worker uses it; keep it offline.
+
+    It is of another kind, so that neither is ever taken for the other.
+    """
+
+    __slots__ = ()
+
+    _KIND: ClassVar[str] = "pgpeer owner"
+    _NAME: ClassVar[str] = "owner"
+    _BY_OPTION: ClassVar[str] = ""
+    _ORIGIN: ClassVar[str] = "Make one: pgpeer owner create FILE, once for all your devices."
 
 
 class HeldIdentity:

@@ -58,8 +58,9 @@ class SignatureLedger:
         except OSError as error:
             raise IdentityError(
                 f"The signature ledger '{path}' cannot be opened: {error.strerror}.",
-                remedy="Give the worker's user the right to read and write it and its directory.",
+                remedy="Make room on the disk, or let the worker's user write the file and its directory.",
                 code="ledger",
+                retryable=True,
             ) from error
         self._size = os.fstat(self._descriptor).st_size
         self._broken = False
@@ -90,8 +91,9 @@ class SignatureLedger:
         if self._broken:
             raise IdentityError(
                 f"The signature ledger '{self._path}' could not be written and is closed.",
-                remedy="Make room on the disk and start the worker again.",
+                remedy="Make room on the disk: the worker tries again by itself.",
                 code="ledger",
+                retryable=True,
             )
         fresh = self._fresh(entries)
         if not fresh:
@@ -106,8 +108,9 @@ class SignatureLedger:
                 os.ftruncate(self._descriptor, self._size)
             raise IdentityError(
                 f"The signature ledger '{self._path}' could not be written: {error.strerror}.",
-                remedy="Make room on the disk and start the worker again.",
+                remedy="Make room on the disk: the worker tries again by itself.",
                 code="ledger",
+                retryable=True,
             ) from error
         self._size += len(line)
         self._remember(fresh)
@@ -163,7 +166,7 @@ class SignatureLedger:
             elif is_damaged:
                 raise IdentityError(
                     f"The signature ledger '{self._path}' is damaged in line {number}.",
-                    remedy="Restore the file; if that is impossible, make a new identity for this database.",
+                    remedy="Restore the file, or move it away: the database then goes on in a new epoch.",
                     code="ledger",
                 )
 

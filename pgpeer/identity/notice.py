@@ -7,11 +7,12 @@ again changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pgpeer.errors import IdentityError
+from pgpeer.identity.device import SignedDevice, read_device
 from pgpeer.identity.key import PrivateKey
 from pgpeer.identity.record import number_field, open_record, peer_field, sign_record, text_field
 
@@ -36,6 +37,7 @@ class FriendNotice:
         label: what the sender calls itself; of an introduction: what it calls the subject.
         note: for people.
         subject: peer id of who is introduced; else empty.
+        device: the certificate that the sender is a device of some owner; None: it shows none.
     """
 
     sender: str
@@ -45,6 +47,7 @@ class FriendNotice:
     label: str = ""
     note: str = ""
     subject: str = ""
+    device: SignedDevice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,17 @@ def sign_notice(
     label: str = "",
     note: str = "",
     subject: str = "",
+    device: bytes = b"",
 ) -> bytes:
-    """Make a notice in the name of the key.
+    """Make a notice in the name of the key; `device` is the record of the sender's own device certificate.
 
     Raises:
         IdentityError: a field is outside its limits.
     """
-    record = sign_record(
-        key,
-        FRIEND_DOMAIN,
-        {"to": recipient, "kind": kind, "seq": seq, "label": label, "note": note, "subject": subject},
-    )
+    document = {"to": recipient, "kind": kind, "seq": seq, "label": label, "note": note, "subject": subject}
+    if device:
+        document["device"] = device.hex()
+    record = sign_record(key, FRIEND_DOMAIN, document)
     read_notice(record, recipient=recipient)
     return record
 
@@ -92,8 +95,8 @@ def read_notice(record: bytes, *, recipient: str) -> FriendNotice:
     """Check a notice and give it.
 
     Raises:
-        IdentityError: it is malformed, not signed by its sender, or for somebody else
-            (`identity_mismatch`).
+        IdentityError: it is malformed, not signed by its sender, or for somebody else or with the certificate
+            of another device (`identity_mismatch`).
     """
     document = open_record(record, FRIEND_DOMAIN)
     notice = FriendNotice(
@@ -104,6 +107,7 @@ def read_notice(record: bytes, *, recipient: str) -> FriendNotice:
         label=text_field(document, "label", FRIEND_DOMAIN, LABEL_CHARACTERS_LIMIT),
         note=text_field(document, "note", FRIEND_DOMAIN, NOTE_CHARACTERS_LIMIT),
         subject=text_field(document, "subject", FRIEND_DOMAIN, 64),
+        device=_device_in(document),
     )
     if notice.kind not in KINDS or (notice.kind == "introduce") != bool(notice.subject):
         raise IdentityError(f"A notice of the unknown kind '{notice.kind}' was refused.", code="bad_message")
@@ -111,7 +115,21 @@ def read_notice(record: bytes, *, recipient: str) -> FriendNotice:
         peer_field(document, "subject", FRIEND_DOMAIN)
     if notice.recipient != recipient:
         raise IdentityError("A notice is meant for another peer.", code="identity_mismatch")
+    if notice.device is not None and notice.device.certificate.device != notice.sender:
+        raise IdentityError("A notice shows the certificate of another device.", code="identity_mismatch")
     return notice
+
+
+def _device_in(document: Mapping[str, object]) -> SignedDevice | None:
+    """The certificate in a notice; raises IdentityError when there is none that can be read in its place."""
+    shown = document.get("device")
+    if shown is None:
+        return None
+    try:
+        record = bytes.fromhex(shown) if isinstance(shown, str) else b""
+    except ValueError:
+        record = b""
+    return read_device(record)
 
 
 def sign_peer_record(key: PrivateKey, seq: int, label: str, addresses: Sequence[str]) -> bytes:

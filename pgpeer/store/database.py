@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from pgpeer.errors import ConfigError, StoreError
+from pgpeer.store.session import settings
 
 CONNECT_SECONDS: Final = 10
 CLOSE_SECONDS: Final = 1.0
@@ -23,30 +24,12 @@ LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03"})
 YIELDED_STATES: Final = frozenset({"55P03", "40P01", "40001"})
 """Lock not available, deadlock, serialization failure: the same call can succeed in a moment."""
 
-_SESSION: Final = {
-    "default_transaction_isolation": "read committed",
-    "default_transaction_read_only": "off",
-    "idle_session_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "jit": "off",
-    "lock_timeout": "0",
-    "search_path": "pg_catalog, pg_temp",
-    "statement_timeout": "0",
-}
-
 _UNDERSTOOD: Final = frozenset(
     {"host", "port", "dbname", "user", "password", "passfile", "service", "target_session_attrs"}
     | {"sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl"}
     | {"ssl_min_protocol_version", "ssl_max_protocol_version", "krbsrvname", "gsslib"}
 )
 """What libpq and asyncpg both take; the rest of libpq's words is left out or passed as a server setting."""
-
-_SET_SESSION: Final = "; ".join(
-    [f"SET {name} = {value if name == 'search_path' else repr(value)}" for name, value in _SESSION.items()]
-    # PostgreSQL 17 and newer
-    + ["SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"]
-)
-"""By SET, not at start-up: a pooler such as PgBouncer refuses start-up parameters that it does not know."""
 
 Row = asyncpg.Record
 Notified = Callable[[str, int, str], None]
@@ -83,7 +66,7 @@ class Connection:
                 server_settings={"application_name": "pgpeer worker"},
             )
             try:
-                await raw.execute(_SET_SESSION)
+                await raw.execute(settings(worker=True))
             except BaseException:
                 raw.terminate()
                 raise
@@ -94,7 +77,7 @@ class Connection:
             asyncpg.InterfaceError,
             asyncpg.InternalClientError,
         ) as error:
-            raise unreachable(str(error) or type(error).__name__) from error
+            raise unreachable(_sentence(error)) from error
         except ValueError as error:
             raise ConfigError(
                 f"The address of the database cannot be read: {error}.", remedy="Check --dsn or PGPEER_DSN."
@@ -144,20 +127,26 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresConnectionError as error:
-        raise unreachable(str(error)) from error
+        raise unreachable(_sentence(error)) from error
     except asyncpg.PostgresError as error:
         state = error.sqlstate or ""
         if state in LOST_STATES:
-            raise unreachable(str(error)) from error
+            raise unreachable(_sentence(error)) from error
         detail = getattr(error, "detail", None)
         raise StoreError(
-            f"{error}" + (f" ({detail})" if detail else ""),
+            _sentence(error) + (f" ({detail})" if detail else ""),
             sqlstate=state,
             remedy=getattr(error, "hint", None) or "",
             retryable=state in YIELDED_STATES,
         ) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise unreachable(str(error) or type(error).__name__) from error
+        raise unreachable(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Give what happened, alone: the text of an error of asyncpg holds DETAIL and HINT as well."""
+    is_theirs = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
+    return str(error.args[0] if is_theirs and error.args else error) or type(error).__name__
 
 
 def unreachable(reason: str) -> StoreError:

@@ -29,7 +29,8 @@ class Standing:
         public_key: 32 bytes; None before `pgpeer init`.
         epoch: in which it numbers its commits.
         is_copy: whether it is a copy of the database whose identity it carries.
-        numbers: the last own commit number in this epoch of every bundle.
+        numbers: the last own commit number in this epoch of every bundle, signed or not.
+        signed: the same of commits that are signed, which others may have.
         is_ahead: whether its clock was ahead of other members' and may be so still.
     """
 
@@ -37,6 +38,7 @@ class Standing:
     epoch: int
     is_copy: bool
     numbers: dict[UUID, int]
+    signed: dict[UUID, int]
     is_ahead: bool = False
 
 
@@ -173,6 +175,7 @@ async def begin(connection: Connection) -> Standing:
         found["epoch"] or 0,
         found["is_copy"],
         {UUID(item["bundle"]): item["seq"] for item in found["bundles"]},
+        {UUID(item["bundle"]): item["signed"] for item in found["bundles"]},
         found["is_ahead"],
     )
 

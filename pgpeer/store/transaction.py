@@ -11,18 +11,24 @@ import psycopg
 import sqlalchemy.exc
 
 from pgpeer.errors import StoreError
+from pgpeer.store.session import settings
 
 _CONNECT_SECONDS: Final = 10
 
 
 def connect(dsn: str) -> psycopg.Connection:
-    """Connects to a database.
+    """Connects to a database, with time-outs and defaults of transactions that are pgpeer's own.
 
     Raises:
         StoreError: it cannot be reached.
     """
     try:
-        return psycopg.connect(dsn, connect_timeout=_CONNECT_SECONDS, application_name="pgpeer")
+        connection = psycopg.connect(
+            dsn, connect_timeout=_CONNECT_SECONDS, application_name="pgpeer", autocommit=True
+        )
+        connection.execute(settings(worker=False).encode())
+        connection.autocommit = False
+        return connection
     except psycopg.Error as error:
         raise StoreError(
             f"The database cannot be reached: {_reason(error)}",

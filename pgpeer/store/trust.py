@@ -21,6 +21,10 @@ class Trust:
         left: bundles of which this database is no member any more.
         has_requests: whether roles wait to be signed.
         has_notices: whether peers shall be told of friendship.
+        owner: the id of the owner's key; empty without one.
+        devices: peer ids of the other devices of that owner.
+        device_words: changes with everything that the owner has said of devices.
+        link_count_max: so many links may there be at once.
     """
 
     accept: str = "invited"
@@ -32,12 +36,20 @@ class Trust:
     left: frozenset[UUID] = frozenset()
     has_requests: bool = False
     has_notices: bool = False
+    owner: str = ""
+    devices: frozenset[str] = frozenset()
+    device_words: str = "0"
+    link_count_max: int = 256
 
     def admits(self, peer_id: str) -> bool:
         """Whether a peer may connect without sharing a bundle or having an invite."""
         if peer_id in self.blocked:
             return False
-        return self.accept == "open" or (self.accept == "friends" and peer_id in self.friends)
+        return (
+            self.accept == "open"
+            or peer_id in self.devices
+            or (self.accept == "friends" and peer_id in self.friends)
+        )
 
 
 def read_trust(found: dict[str, Any]) -> Trust:
@@ -52,4 +64,8 @@ def read_trust(found: dict[str, Any]) -> Trust:
         left=frozenset(UUID(bundle) for bundle in found["left"]),
         has_requests=found["requests"],
         has_notices=found["notices"],
+        owner=found["owner"] or "",
+        devices=frozenset(found["devices"]),
+        device_words=found["device_words"],
+        link_count_max=found["link_count_max"],
     )

@@ -24,6 +24,7 @@ from pgpeer.worker.linker import Linker
 from pgpeer.worker.merger import Merger
 from pgpeer.worker.office import Connections, Office
 from pgpeer.worker.place import place
+from pgpeer.worker.renewal import due_renewal
 from pgpeer.worker.sealer import Sealer
 from pgpeer.worker.signer import Signer
 from pgpeer.worker.succession import Answering, Standby, release_files
@@ -130,7 +131,7 @@ class Caretaker:
             )
             stack.push_async_callback(cancelled, answering)
             await state.enter_sessions(connections.desk, opened[1:])
-            identity = stack.enter_context(self._hold())
+            identity = stack.enter_context(await self._held(connections.desk))
             standing = await self._standing(connections, identity)
             await state.prepare_for_merging(connections.merge)
             office = Office(identity, standing.epoch, connections, is_ahead=standing.is_ahead)
@@ -171,7 +172,26 @@ class Caretaker:
             errors = [error for task in ended if (error := task.exception()) is not None]
             # a lost database is the usual end; anything else matters more
             for error in sorted(errors, key=lambda one: isinstance(one, StoreError)):
+                await self._tell_ledger(connections.desk, error)
                 raise error
+
+    async def _held(self, desk: Connection) -> HeldIdentity:
+        """Take the key; what is wrong with its ledger is told where people look."""
+        try:
+            return self._hold()
+        except IdentityError as error:
+            await self._tell_ledger(desk, error)
+            raise
+
+    async def _tell_ledger(self, desk: Connection, error: BaseException) -> None:
+        """List a ledger that cannot be written, until a worker serves again: nothing is signed meanwhile."""
+        if not isinstance(error, IdentityError) or error.code != "ledger" or desk.lost.is_set():
+            return
+        try:
+            detail = f"Commits of this database are not signed, so nobody gets them: {error}"
+            await state.report_problem(desk, "ledger_failed", "", detail, error.remedy)
+        except StoreError as failure:
+            self._log.warning("could not tell the problem", reason=str(failure))
 
     def _hold(self) -> HeldIdentity:
         """Take the key, also from a process that hangs and was replaced."""
@@ -211,25 +231,15 @@ class Caretaker:
                 code="copied_database",
             )
         is_elsewhere = await state.arrive(connections.desk, place(self._dsn))
-        if any(self._has_signed_more(identity, bundle, standing) for bundle in standing.numbers):
-            code = "ledger_fork"
-            detail = "This key has signed more than this database knows: it was restored from a backup."
-            hint = "Nothing is to be done: what was lost comes back from peers that have it."
-        elif is_elsewhere:
-            code = "moved"
-            detail = "This database is served from another machine or address: it may be a copy."
-            hint = "Nothing is to be done, unless the original goes on as well: then give one of the two an "
-            hint += "identity of its own, with pgpeer init --identity NEWFILE."
-        else:
+        renewal = due_renewal(identity.ledger, standing, is_elsewhere=is_elsewhere)
+        if renewal is None:
             return standing
         await state.renew_epoch(connections.desk)
-        await state.announce(connections.desk, "epoch-renewed", code=code, detail=detail, hint=hint)
+        await state.announce(
+            connections.desk, "epoch-renewed", code=renewal.code, detail=renewal.detail, hint=renewal.hint
+        )
+        self._log.warning("a new epoch begins", code=renewal.code, reason=renewal.detail)
         return await state.begin(connections.desk)
-
-    @staticmethod
-    def _has_signed_more(identity: HeldIdentity, bundle_id: UUID, standing: Standing) -> bool:
-        last = identity.ledger.last(bundle_id, standing.epoch)
-        return last is not None and last[0] > standing.numbers[bundle_id]
 
     async def _listen(self, office: Office) -> None:
         own = {office.connections.seal.pid, office.connections.merge.pid}

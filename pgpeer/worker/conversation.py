@@ -106,12 +106,12 @@ class Conversation:
         self._set_timer()
         self._task = self._loop.create_task(self._run())
 
-    async def close(self, detail: str = "") -> None:
+    async def close(self, detail: str = "", code: str = "remote_closed") -> None:
         """End the conversation and its link, telling the other side why; takes about two seconds at most.
 
         Idempotent, also together with an end that comes from elsewhere.
         """
-        self._session.close(detail)
+        self._session.close(detail, code)
         self._progress()
         if self._task is None:
             await self.link.close()

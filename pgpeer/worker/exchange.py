@@ -20,6 +20,7 @@ from pgpeer.store.view import Traffic
 from pgpeer.worker import joiner
 from pgpeer.worker.conversation import Conversation
 from pgpeer.worker.feed import Feed
+from pgpeer.worker.household import DEVICES_ID, Household
 from pgpeer.worker.intake import Intake
 from pgpeer.worker.introductions import Introductions
 from pgpeer.worker.meter import Meter
@@ -35,6 +36,14 @@ EARLY_VECTORS: Final = 64
 
 REFUSED_JOINS: Final = 8
 """So many invites that are not good may a peer present on one link."""
+
+USEFUL: Final = (
+    events.CommitReceived,
+    events.SectionReceived,
+    events.AcknowledgementReceived,
+    events.JoinRequested,
+)
+"""What is heard on a link that is not idle; what programs say counts by their connections."""
 
 Direction = Literal["outgoing", "incoming"]
 
@@ -55,7 +64,8 @@ class Exchange:
         self.connection_id = uuid4()
         self.direction = direction
         self.peer_id = ""
-        self.began = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        self.began = self.used_at = self._clock()
         self.authenticated: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Done when the peer has proven who it is (True), or never will (False)."""
         self.closed: events.SessionClosed | None = None
@@ -68,6 +78,7 @@ class Exchange:
         self._asked: set[UUID] = set()
         self._introductions = Introductions(office, conversation)
         self._whereabouts = Whereabouts(office, conversation)
+        self._household = Household(office, conversation)
         self._meter = Meter(self.connection_id, conversation)
         self._intake = Intake(office.connections.store, office.merger, self._vet, conversation.grant)
         self._acknowledgements: dict[UUID, Sequence[VectorEntry]] = {}
@@ -83,6 +94,7 @@ class Exchange:
     def push(self, bundle_id: UUID, made: Sequence[SignedCommit]) -> None:
         """Commits of this database were signed."""
         if bundle_id in self._feeds:
+            self.used_at = self._clock()
             for commit in made:
                 self._feeds[bundle_id][0].push(commit)
 
@@ -114,9 +126,9 @@ class Exchange:
         """Send what an application says to the peer's; raises LinkClosed when the link is over."""
         await self._conversation.send_channel(data)
 
-    async def close(self, detail: str) -> None:
-        """End the link; takes about two seconds at most."""
-        await self._conversation.close(detail)
+    async def close(self, detail: str, code: str = "remote_closed") -> None:
+        """End the link, telling the peer why; takes about two seconds at most."""
+        await self._conversation.close(detail, code)
 
     # Running.
 
@@ -151,6 +163,8 @@ class Exchange:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _handle(self, event: events.Event) -> None:
+        if isinstance(event, USEFUL):
+            self.used_at = self._clock()
         match event:
             case events.CommitReceived():
                 feed = self._feeds.get(event.bundle_id)
@@ -186,6 +200,8 @@ class Exchange:
                     self._guessed()
             case events.JoinAccepted() if event.invite_id == RECORDS_ID:
                 await self._whereabouts.hear(self.peer_id, event.payload)
+            case events.JoinAccepted() if event.invite_id == DEVICES_ID:
+                await self._household.hear(self.peer_id, event.payload)
             case events.JoinAccepted() if event.invite_id in self._feeds:
                 await self._introductions.hear(self.peer_id, event)
             case events.JoinAccepted() if self._is_joining(event.invite_id):
@@ -269,6 +285,7 @@ class Exchange:
             await self._introductions.tell(self.peer_id, bundle_id)
         await joiner.ask(self._office, self._conversation, self._asked)
         await self._whereabouts.tell(self.peer_id)
+        await self._household.tell(self.peer_id)
 
     def _is_joining(self, bundle_id: UUID) -> bool:
         """Whether a bundle is one that the peer has let this database into, though the answer was lost."""

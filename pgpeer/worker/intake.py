@@ -177,9 +177,8 @@ class Intake:
             await work
         except StoreError as error:
             if error.sqlstate == "PGM01" or error.sqlstate.startswith("22"):
-                reason = str(error).partition("\n")[0]  # its hint is the remedy
                 raise PgpeerError(
-                    f"What the peer sent was refused: {reason}.",
+                    f"What the peer sent was refused: {error}.",
                     remedy=error.remedy,
                     code="bad_message",
                     phase="transfer",

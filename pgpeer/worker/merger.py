@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from pgpeer.commit.vector import VectorEntry
-from pgpeer.errors import StoreError
+from pgpeer.errors import IdentityError, StoreError
 from pgpeer.store import commits
 from pgpeer.store.commits import Merged, ReceivedCommit
 from pgpeer.store.database import YIELDED_STATES, Connection
@@ -54,6 +54,7 @@ class Merger:
         self._wake = asyncio.Event()
         self._random = random.Random()
         self._stopping = False
+        self._unsigned: IdentityError | None = None
 
     def wake(self, bundle_id: UUID) -> None:
         """Commits of a bundle may be ready to be merged."""
@@ -90,12 +91,15 @@ class Merger:
 
         Raises:
             StoreError: the database is lost.
+            IdentityError: the ledger of signatures cannot be written.
         """
         while not self._stopping:
-            while self._due and not self._stopping:
+            while self._due and not self._stopping and self._unsigned is None:
                 bundle_id = next(iter(self._due))
                 del self._due[bundle_id]
                 await self._merge(bundle_id)
+            if self._unsigned is not None:
+                raise self._unsigned
             if not self._stopping:
                 self._wake.clear()
                 await self._wake.wait()
@@ -138,7 +142,12 @@ class Merger:
                 )
                 await self._reporter.failure("commit-held", error, peer_id=held.author)
         if merged.has_unsigned:
-            await self._signer.sign_pending(bundle_id)
+            try:
+                await self._signer.sign_pending(bundle_id)
+            except IdentityError as error:
+                # whoever sent the commits is not to blame, and what was merged counts
+                self._unsigned = error
+                self._wake.set()
         if merged.vector is not None:
             await self._settled(bundle_id, merged.vector)
         if merged.is_more:

@@ -76,6 +76,8 @@ class Office:
         self.merger: Merger
         self.followers: list[Callable[[], None]] = []
         """Called when the view has changed."""
+        self.news: dict[UUID, float] = {}
+        """When there were last new commits of a bundle here, by the clock of the event loop."""
         self.lost = asyncio.Event()
         """Set when a call finds that the database cannot be reached: all connections are made again."""
         self.changed = asyncio.Event()
@@ -121,11 +123,13 @@ class Office:
 
     def publish(self, bundle_id: UUID, commits: Sequence[SignedCommit]) -> None:
         """Send commits that were signed here to everybody who shares the bundle."""
+        self.news[bundle_id] = asyncio.get_running_loop().time()
         for exchange in self.exchanges.values():
             exchange.push(bundle_id, commits)
 
     async def settled(self, bundle_id: UUID, vector: tuple[VectorEntry, ...]) -> None:
         """Commits of peers were merged durably: acknowledge them, and pass them on."""
+        self.news[bundle_id] = asyncio.get_running_loop().time()
         for exchange in self.exchanges.values():
             exchange.settled(bundle_id, vector)
         bundle = self.view.bundles.get(bundle_id)

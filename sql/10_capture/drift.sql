@@ -55,6 +55,18 @@ BEGIN
                    CASE WHEN bool_and(u.is_disabled) THEN 'is disabled' ELSE 'is missing' END),
             format('SELECT peer.recapture(%L); It takes up what was changed meanwhile.', r.own)
           FROM peer_internal.uncaptured_parts(r.relation_id) AS u GROUP BY u.part;
+        -- what only looks on, or writes elsewhere, may be meant; these can change or drop the rows of a merge
+        RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own,
+            format('On %s %s also when commits of others are merged. What is changed then is not captured, and members come to differ.', r.own, string_agg(b.what, ', ' ORDER BY b.what)),
+            string_agg(b.remedy, ' ' ORDER BY b.what)
+          FROM (SELECT DISTINCT format('the trigger %I fires', t.tgname) AS what, format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.tgname) AS remedy
+                  FROM pg_trigger AS t JOIN peer_internal.table_parts(r.own) AS m(part) ON m.part = t.tgrelid
+                 WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND t.tgtype & 3 = 3
+                 UNION
+                SELECT format('the rule %I acts', w.rulename), format('ALTER TABLE %s ENABLE RULE %I;', w.ev_class::regclass, w.rulename)
+                  FROM pg_rewrite AS w JOIN peer_internal.table_parts(r.own) AS m(part) ON m.part = w.ev_class
+                 WHERE w.ev_enabled IN ('A', 'R') AND w.ev_type <> '1') AS b
+        HAVING count(*) > 0;
         RETURN QUERY SELECT 'capture_gap', r.bundle_name, r.own,
             CASE WHEN i.inhrelid <> r.own THEN format('%s inherits from %s: its rows are read as rows of %s, and changes of them are not captured.', i.inhrelid::regclass, r.own, r.own)
                  ELSE format('%s has become a part of %s: changes made through that table are not captured.', r.own, i.inhparent::regclass) END,

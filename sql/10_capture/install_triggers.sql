@@ -120,14 +120,12 @@ END
 $install$;
 COMMENT ON FUNCTION peer_internal.install_triggers(uuid) IS 'Creates the journal, the trigger functions and the triggers of a tracked relation and its partitions. Takes SHARE ROW EXCLUSIVE on them.';
 
-CREATE OR REPLACE FUNCTION peer_internal.write_capture_functions(r peer_internal.relation) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS $write$
+CREATE OR REPLACE FUNCTION peer_internal.capture_source(r peer_internal.relation, event text) RETURNS text
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $source$
 DECLARE
     wake text;
     guard text;
-    event text;
-    function_name text;
     body text;
 BEGIN
     -- A transaction that has notified cannot be prepared. Where two-phase commit is allowed at all, the worker has to look by itself.
@@ -137,14 +135,27 @@ BEGIN
       INTO STRICT wake FROM peer_internal.bundle AS b WHERE b.bundle_id = r.bundle_id;
     guard := CASE WHEN peer_internal.is_partitioned(r.relation)
         THEN format(E'IF NOT peer_internal.is_part(TG_RELID, %s) THEN\n        RETURN NULL;\n    END IF;\n    ', r.relation_number) ELSE '' END;
+    body := CASE WHEN r.suspended IS NULL THEN peer_internal.fit_check(r, event) || guard || peer_internal.capture_body(r, event) || wake
+                 ELSE guard || format('PERFORM peer_internal.miss_write(%L);', r.relation_id) END;
+    -- a merge is nobody's write, also where somebody has made the trigger one that fires always
+    RETURN format(E'\nBEGIN\n    IF pg_catalog.current_setting(''session_replication_role'') = ''replica'' THEN\n        RETURN NULL;\n    END IF;\n    %s\n    RETURN NULL;\nEND\n', body);
+END
+$source$;
+COMMENT ON FUNCTION peer_internal.capture_source(peer_internal.relation, text) IS 'The whole text of the trigger function that captures an insert, update, delete or truncate of a relation.';
+
+CREATE OR REPLACE FUNCTION peer_internal.write_capture_functions(r peer_internal.relation) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $write$
+DECLARE
+    event text;
+    function_name text;
+BEGIN
     FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete', 'truncate'] LOOP
         function_name := format('peer_internal.%I', 'capture_' || event || '_' || r.relation_number);
-        body := CASE WHEN r.suspended IS NULL THEN peer_internal.fit_check(r, event) || guard || peer_internal.capture_body(r, event) || wake
-                     ELSE guard || format('PERFORM peer_internal.miss_write(%L);', r.relation_id) END;
         -- SECURITY DEFINER: whoever may write the table need not know the journal
         EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER '
                        'SET search_path = pg_catalog, pg_temp SET row_security = off AS %L',
-                       function_name, format(E'\nBEGIN\n    %s\n    RETURN NULL;\nEND\n', body));
+                       function_name, peer_internal.capture_source(r, event));
         EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM PUBLIC', function_name);
         EXECUTE format('COMMENT ON FUNCTION %s() IS %L', function_name, format('Captures %s on %s for pgpeer.', upper(event), r.relation));
     END LOOP;

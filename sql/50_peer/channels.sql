@@ -20,6 +20,7 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN EXISTS (SELECT FROM peer.friend AS f WHERE f.peer_id = refusal_of_peer.peer_id AND f.state = 'blocked') THEN 'refused_blocked'
                 WHEN c.accept = 'open' THEN NULL
+                WHEN peer_internal.is_own_device(refusal_of_peer.peer_id) THEN NULL
                 WHEN c.accept = 'friends' AND EXISTS (SELECT FROM peer.friend AS f WHERE f.peer_id = refusal_of_peer.peer_id AND f.state = 'accepted') THEN NULL
                 WHEN EXISTS (SELECT FROM peer_internal.member AS m JOIN peer_internal.author AS a USING (author_id)
                               WHERE a.peer_id = refusal_of_peer.peer_id AND m.state = 'active') THEN NULL

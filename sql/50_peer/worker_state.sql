@@ -6,7 +6,7 @@ AS $$
 BEGIN
     -- what an earlier worker left
     DELETE FROM peer_internal.connection;
-    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs', 'cannot_listen', 'key_in_use_elsewhere');
+    DELETE FROM peer_internal.reported_problem AS p WHERE p.kind IN ('hub_unreachable', 'peer_unreachable', 'join_waiting', 'seal_failed', 'merge_failed', 'clock_differs', 'cannot_listen', 'key_in_use_elsewhere', 'ledger_failed');
     UPDATE peer_internal.worker AS w SET awake = false WHERE w.awake;
     RETURN jsonb_build_object(
         'public_key', (SELECT encode(i.public_key, 'hex') FROM peer_internal.identity AS i),
@@ -14,14 +14,17 @@ BEGIN
         'is_copy', peer_internal.is_copy(),
         -- a clock that was set back since then is right again, as far as anybody here can tell
         'is_ahead', EXISTS (SELECT FROM peer_internal.reported_problem AS p WHERE p.kind = 'clock_ahead' AND p.since <= to_timestamp(peer_internal.unix_milliseconds(clock_timestamp()) / 1000.0)),
-        'bundles', (SELECT coalesce(jsonb_agg(jsonb_build_object('bundle', b.bundle_id, 'seq', coalesce(
-                           (SELECT max(c.seq) FROM peer_internal.commit AS c
-                              JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.identity AS i ON i.public_key = a.public_key AND i.epoch = c.epoch
-                             WHERE c.bundle_id = b.bundle_id AND c.state = 'merged'), 0))), '[]')
-                      FROM peer_internal.bundle AS b));
+        'bundles', (SELECT coalesce(jsonb_agg(jsonb_build_object('bundle', b.bundle_id, 'seq', n.seq, 'signed', n.signed)), '[]')
+                      FROM peer_internal.bundle AS b
+                     CROSS JOIN LATERAL (
+                           -- people commit without a worker: what is not signed yet was promised to nobody
+                           SELECT coalesce(max(c.seq) FILTER (WHERE c.state = 'merged'), 0) AS seq, coalesce(max(c.seq) FILTER (WHERE c.signature IS NOT NULL), 0) AS signed
+                             FROM peer_internal.commit AS c
+                             JOIN peer_internal.author AS a USING (author_id) JOIN peer_internal.identity AS i ON i.public_key = a.public_key AND i.epoch = c.epoch
+                            WHERE c.bundle_id = b.bundle_id) AS n));
 END
 $$;
-COMMENT ON FUNCTION peer_internal.worker_begin() IS 'Clears what an earlier worker left and tells who this database is and the last number of its own commits in each bundle.';
+COMMENT ON FUNCTION peer_internal.worker_begin() IS 'Clears what an earlier worker left and tells who this database is and the last numbers of its own commits in each bundle: seq of all merged ones, signed of those with a signature.';
 
 CREATE OR REPLACE FUNCTION peer_internal.worker_look(connections jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

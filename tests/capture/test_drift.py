@@ -134,3 +134,62 @@ def test_partitions_without_triggers_are_told(shelf: MakeShelf) -> None:
     assert gaps(s) == []
     s.exchange()
     assert s.rows(s.there, "event") == ["1"]
+
+
+def test_capture_triggers_that_fire_always_do_not_take_a_merge_for_a_write(shelf: MakeShelf) -> None:
+    """As when somebody enables all triggers of a table for logical replication."""
+    s = shelf([NOTE, FILL], "note")
+    for replica in s.both:
+        for event in ("insert", "update", "delete", "truncate"):
+            replica.write(f"ALTER TABLE note ENABLE ALWAYS TRIGGER zz_pgpeer_{event}")
+    s.here.write("UPDATE note SET title = 'y' WHERE id = 1", "DELETE FROM note WHERE id = 2")
+    s.here.write("INSERT INTO note VALUES (6, 'six')")
+    assert len(s.changes()) == 3
+    made = s.exchange()
+    assert len(made) == 1
+    assert s.exchange() == []
+    assert gaps(s) == []
+
+
+@pytest.mark.parametrize("how", ["ALWAYS", "REPLICA"])
+@pytest.mark.parametrize("table", ["note", "event"])
+def test_what_bends_the_rows_of_merges_is_told_with_a_remedy_that_works(
+    shelf: MakeShelf, table: str, how: str
+) -> None:
+    event = (
+        "CREATE TABLE event (id integer PRIMARY KEY, title text) PARTITION BY RANGE (id)",
+        "CREATE TABLE early PARTITION OF event FOR VALUES FROM (0) TO (100)",
+    )
+    s = shelf([NOTE, FILL, *event, "INSERT INTO event VALUES (1, 't1')"], ["note", "event"])
+    s.here.write(
+        "CREATE TABLE seen (id integer)",
+        "CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.title = upper(new.title); RETURN new; END'",
+        f"CREATE TRIGGER bend BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION bend()",
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (new.id); RETURN NULL; END'",
+        f"CREATE TRIGGER look AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION look()",
+        f"ALTER TABLE {table} ENABLE {how} TRIGGER look",
+    )
+    assert gaps(s) == [], "a trigger that only looks on may be meant"
+    s.here.write(f"ALTER TABLE {table} ENABLE {how} TRIGGER bend")
+    ((kind, detail, remedy),) = gaps(s)
+    assert (kind, "the trigger bend fires also when" in detail) == ("capture_gap", True)
+    s.here.execute(remedy)
+    assert gaps(s) == []
+    s.there.write(f"UPDATE {table} SET title = 'there' WHERE id = 1")
+    s.exchange()
+    assert s.here.value(f"SELECT title FROM {table} WHERE id = 1") == "there"
+    assert s.here.value("SELECT count(*) FROM seen") == 1
+
+
+def test_a_rule_that_acts_in_merges_is_told_with_a_remedy_that_works(shelf: MakeShelf) -> None:
+    s = shelf([NOTE, FILL], "note")
+    s.here.write(
+        "CREATE RULE keep AS ON UPDATE TO note DO INSTEAD NOTHING",
+        "ALTER TABLE note ENABLE ALWAYS RULE keep",
+    )
+    ((kind, detail, remedy),) = gaps(s)
+    assert (kind, "the rule keep acts also when" in detail) == ("capture_gap", True)
+    s.here.execute(remedy)
+    assert gaps(s) == []
+    s.there.write("UPDATE note SET title = 'there' WHERE id = 1")
+    s.exchange()

@@ -23,6 +23,8 @@ from pgpeer.embedded import Cluster
 
 HERE = Path(__file__).parent
 SHARED_ROWS = 5
+ENDS = {"fast": signal.SIGINT, "quit": signal.SIGQUIT, "kill": signal.SIGKILL}
+"""How a server is ended: by a shutdown that asks nobody to wait, at once, or without a chance to clean up."""
 
 TABLES = """
     CREATE TABLE public.note (id text PRIMARY KEY, body text NOT NULL);
@@ -189,8 +191,12 @@ class Site:
         process.send_signal(signal.SIGCONT)
 
     def kill_server(self, chance: random.Random) -> bool:
-        """Kill the server, or one of its sessions so that it restarts itself; False when it was just restarting."""
-        how = chance.choice(["quit", "kill", "session"])
+        """End the server in one of its ways, or one of its sessions so that it restarts itself.
+
+        Returns:
+            False when it was just restarting.
+        """
+        how = chance.choice([*ENDS, "session"])
         if how == "session":
             try:
                 with psycopg.connect(self.cluster.dsn(), autocommit=True, connect_timeout=5) as connection:
@@ -201,7 +207,7 @@ class Site:
             except (psycopg.OperationalError, ProcessLookupError):
                 return False
         else:
-            os.kill(self.cluster.pid, signal.SIGQUIT if how == "quit" else signal.SIGKILL)
+            os.kill(self.cluster.pid, ENDS[how])
             deadline = time.monotonic() + 30
             while self.cluster.is_running and time.monotonic() < deadline:
                 time.sleep(0.01)

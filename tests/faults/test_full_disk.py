@@ -8,10 +8,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+from fixtures.databases import server_root
 from fixtures.versions import DEFAULT, bindir_of
 from system.processes import Peer, wait_until_equal
 
@@ -43,12 +45,11 @@ def small_disk() -> Iterator[Path]:
     folder.rmdir()
 
 
-@pytest.fixture
-def small_server(small_disk: Path) -> Iterator[Cluster]:
-    """A server with its tables on the small disk and its log of changes elsewhere, so that it keeps running."""
-    log = Path(tempfile.mkdtemp(prefix="pgpeer-wal-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+@contextmanager
+def split_server(data: Path, log: Path) -> Iterator[Cluster]:
+    """A server with its tables in one folder and its log of changes in another."""
     cluster = Cluster(
-        small_disk / "data",
+        data,
         persistent=True,
         bindir=bindir_of(DEFAULT),
         settings={"fsync": "off", "max_wal_size": "64MB", "shared_buffers": "16MB", "autovacuum": "off"},
@@ -66,7 +67,29 @@ def small_server(small_disk: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-        shutil.rmtree(log, ignore_errors=True)
+
+
+@pytest.fixture
+def large_disk() -> Iterator[Path]:
+    """A folder that has room."""
+    folder = Path(tempfile.mkdtemp(prefix="pgpeer-roomy-", dir=server_root()[0]))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def small_server(small_disk: Path, large_disk: Path) -> Iterator[Cluster]:
+    """Its tables are on the small disk, so that it keeps running when that is full."""
+    with split_server(small_disk / "data", large_disk) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def server_with_small_log(small_disk: Path, large_disk: Path) -> Iterator[Cluster]:
+    """Its log of changes is on the small disk: it cannot run when that is full."""
+    with split_server(large_disk / "data", small_disk) as cluster:
+        yield cluster
 
 
 def free_bytes(folder: Path) -> int:
@@ -109,4 +132,49 @@ def test_a_full_disk_stops_merging_is_told_and_is_recovered_from(
     assert bob.value("SELECT count(*) FROM public.city") == 30_500
     assert ann.value("SELECT count(*) FROM public.city WHERE population <= 0") == written
     bob.wait_until("SELECT NOT EXISTS (SELECT FROM peer.problem)")
+    assert surprises(bob.log.read_text()) == []
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_for_want_of_room_for_its_log_loses_nothing_that_it_promised(
+    small_disk: Path, server_with_small_log: Cluster, atlas: Make, make_peer: Make
+) -> None:
+    """PostgreSQL ends itself when it cannot write its log: what it acknowledged to people and peers stands."""
+    server = server_with_small_log
+    ann, bob = atlas(), make_peer("bob", server)
+    for peer in (ann, bob):
+        peer.run("UPDATE peer.config SET reconnect_delay_max = '1 s'")
+    bob.start()
+    bob.join(ann)
+    # nobody reads this slot any more: the common way in which logs come to fill a disk
+    bob.run("SELECT pg_create_physical_replication_slot('forgotten', true)")
+    (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk)))
+    written: list[int] = []
+    deadline = time.monotonic() + 60
+    number = 1000
+    # a segment that is there already is written to its end first
+    with suppress(psycopg.OperationalError), psycopg.connect(bob.database.dsn, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            number += 1
+            connection.execute(
+                "INSERT INTO public.city SELECT %s, string_agg(md5(random()::text), ''), 0 FROM generate_series(1, 8000)",
+                [number],
+            )
+            written.append(number)
+            ann.run("UPDATE public.city SET population = %s WHERE id = 1", number)
+    assert written
+    assert written[-1] < number, "the last write was refused"
+    while server.is_running and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not server.is_running, "it gave up"
+    (small_disk / "ballast").unlink()
+    server.start()
+    bob.run("SELECT pg_drop_replication_slot('forgotten')")
+    wait_until_equal(ann, bob)
+    for peer in (ann, bob):
+        found = {row[0] for row in peer.run("SELECT id FROM public.city WHERE id > 1000")}
+        assert set(written) <= found <= {*written, number}
+        assert peer.value("SELECT population FROM public.city WHERE id = 1") >= written[-1]
+        assert peer.value("SELECT bool_and(signed) FROM peer.log('atlas')")
+        peer.wait_until("SELECT NOT EXISTS (SELECT FROM peer.problem WHERE kind NOT LIKE 'hub%%')")
     assert surprises(bob.log.read_text()) == []

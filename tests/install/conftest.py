@@ -12,9 +12,12 @@ import psycopg
 import pytest
 from fixtures.databases import Databases, server_root
 from fixtures.versions import BOTH
+from system.conftest import atlas, hub, make_peer
 
 from pgpeer.embedded import Cluster
 from pgpeer.store.extension import extension_files
+
+__all__ = ["atlas", "hub", "make_peer"]
 
 _FIRST_CONTROL_PATH = 18
 

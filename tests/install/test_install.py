@@ -271,3 +271,30 @@ def test_uninstalling_while_pgpeer_is_in_use_says_so_and_does_nothing(database: 
     assert caught.value.sqlstate == "55P03"
     assert "Stop the worker" in caught.value.remedy
     assert rows(database.dsn, SCHEMAS) == [("peer",), ("peer_internal",)]
+
+
+SETTINGS = {
+    "statement_timeout": "20ms",
+    "transaction_timeout": "50ms",
+    "idle_in_transaction_session_timeout": "5ms",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "search_path": "nowhere",
+    "standard_conforming_strings": "off",
+    "array_nulls": "off",
+    "row_security": "off",
+    "client_encoding": "LATIN1",
+    "plpgsql.extra_errors": "all",
+}
+
+
+def test_settings_of_an_administrator_disturb_neither_installation_nor_removal(databases: Databases) -> None:
+    cluster, name = databases.bare()
+    with psycopg.connect(cluster.dsn(name), autocommit=True) as connection:
+        for setting, value in SETTINGS.items():
+            if setting != "transaction_timeout" or cluster.version >= 17:
+                connection.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'".encode())
+    assert install(cluster.dsn(name), public_key=KEY.public_key).state == "installed"
+    assert install(cluster.dsn(name)).state == "unchanged"
+    assert uninstall(cluster.dsn(name)).removed

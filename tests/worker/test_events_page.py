@@ -27,6 +27,7 @@ def test_every_kind_of_event_is_on_the_page() -> None:
 
 def test_every_kind_of_problem_is_on_the_page() -> None:
     used = set(re.findall(r"\.problem\(\s*\"([a-z_]+)\"", PYTHON))
+    used |= set(re.findall(r"report_problem\(\s*[\w.]+,\s*\"([a-z_]+)\"", PYTHON))
     used |= set(re.findall(r"report_problem\(\s*'([a-z_]+)'", SQL))
     for call in re.findall(r"PERFORM peer_internal\.hold\(c\.commit_no,(.*?)\);", SQL, re.DOTALL):
         used |= set(re.findall(r"'([a-z]+(?:_[a-z]+)+)'", call))

@@ -18,9 +18,9 @@ CREATE OR REPLACE FUNCTION peer_internal.is_lasting_event(kind text) RETURNS boo
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT (is_lasting_event.kind LIKE 'join%' AND is_lasting_event.kind <> 'join-refused') OR is_lasting_event.kind LIKE 'member-%'
-        OR is_lasting_event.kind LIKE 'friend-%' OR is_lasting_event.kind IN ('role-changed', 'epoch-renewed')
+        OR is_lasting_event.kind LIKE 'friend-%' OR is_lasting_event.kind LIKE 'device-%' OR is_lasting_event.kind IN ('role-changed', 'epoch-renewed')
 $$;
-COMMENT ON FUNCTION peer_internal.is_lasting_event(text) IS 'Whether events of this kind tell of members, roles, friends, joins or the identity: people may want to know of them long after.';
+COMMENT ON FUNCTION peer_internal.is_lasting_event(text) IS 'Whether events of this kind tell of members, roles, friends, devices, joins or the identity: people may want to know of them long after.';
 
 CREATE OR REPLACE FUNCTION peer_internal.prune_events(max_rows int) RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -258,11 +258,11 @@ class Session:
         """Tell the other side about an error that concerns it; the session goes on."""
         self._command(messages.Error(code, phase, retryable, detail, hint))
 
-    def close(self, detail: str = "") -> None:
+    def close(self, detail: str = "", code: str = "remote_closed") -> None:
         """End the session; `next_frame` still gives the last word for the other side. Idempotent."""
         if self.state is not State.CLOSED:
             self._put_replies()
-            self._put(messages.Close("remote_closed", detail))
+            self._put(messages.Close(code, detail))
             self._close("local_closed", "", detail or "The session was closed here.", retryable=True)
 
     def link_lost(self, code: str, phase: str, detail: str) -> None:
@@ -344,7 +344,8 @@ class Session:
     def _on_close(self, message: messages.Close, now: float) -> None:
         code = message.code if message.code in CODES else "remote_closed"
         detail = printable(message.detail) or "The other side closed the session."
-        self._close(code, PHASE.get(self.state, ""), detail, retryable=code == "remote_closed")
+        is_retryable = code in ("remote_closed", "target_overloaded")
+        self._close(code, PHASE.get(self.state, ""), detail, retryable=is_retryable)
 
     # Sending and ending.
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from pgpeer.errors import IdentityError
+from pgpeer.identity.device import DEVICE_DOMAIN, read_device, sign_device
 from pgpeer.identity.grant import GRANT_DOMAIN, read_grant, sign_grant
 from pgpeer.identity.key import SIGNATURE_BYTES
 from pgpeer.identity.notice import (
@@ -60,6 +61,26 @@ def grant_samples() -> list[bytes]:
     return [one.record[SIGNATURE_BYTES:] for one in made]
 
 
+def device(data: bytes) -> None:
+    record = _signed(DEVICE_DOMAIN, data)
+    read = read_device(record)
+    said = read.certificate
+    assert (said.owner, read.record) == (ALICE.peer_id, record)
+    again = sign_device(
+        ALICE, said.device, said.seq, issued=said.issued, label=said.label, is_revoked=said.is_revoked
+    )
+    assert again.digest == read.digest, "a certificate has one spelling"
+    _refused_with_a_bit_changed(record, read_device)
+
+
+def device_samples() -> list[bytes]:
+    made = [
+        sign_device(ALICE, BOB.peer_id, 1, issued=1_700_000_000, label="laptop"),
+        sign_device(ALICE, BOB.peer_id, 2, is_revoked=True),
+    ]
+    return [one.record[SIGNATURE_BYTES:] for one in made]
+
+
 def notice(data: bytes) -> None:
     record = _signed(FRIEND_DOMAIN, data)
     read = read_notice(record, recipient=BOB.peer_id)
@@ -72,6 +93,13 @@ def notice(data: bytes) -> None:
 def notice_samples() -> list[bytes]:
     made = [
         sign_notice(ALICE, BOB.peer_id, "request", 1, label="ship", note="It's me"),
+        sign_notice(
+            ALICE,
+            BOB.peer_id,
+            "accept",
+            3,
+            device=sign_device(BOB, ALICE.peer_id, 1).record,
+        ),
         sign_notice(ALICE, BOB.peer_id, "introduce", 2, label="shop", subject=ALICE.peer_id),
     ]
     return [one[SIGNATURE_BYTES:] for one in made]

@@ -26,7 +26,7 @@ from pgpeer.protocol.packing import Packer, allowed_size
 from pgpeer.transport import multipath_frames
 from pgpeer.transport.session_description import read_description
 
-from . import applications, conversations, files, paths, records, samples, signalling
+from . import applications, conversations, files, paths, records, samples, signalling, whereabouts
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ TARGETS: dict[str, Target] = {
     "circuit": Target(paths.circuit, (RemoteProtocolError,), paths.circuit_samples),
     "document": Target(records.document, (RemoteProtocolError,), records.document_samples, _JSON),
     "grant": Target(records.grant, (IdentityError,), records.grant_samples, _JSON),
+    "device": Target(records.device, (IdentityError,), records.device_samples, _JSON),
     "notice": Target(records.notice, (IdentityError,), records.notice_samples, _JSON),
     "peer_record": Target(records.peer_record, (IdentityError,), records.peer_record_samples, _JSON),
     "payload": Target(records.payload, (CommitError, IdentityError), records.payload_samples, _JSON),
@@ -192,6 +193,10 @@ TARGETS: dict[str, Target] = {
     "channel_conversation": Target(
         applications.conversation, (RemoteProtocolError,), applications.conversation_samples, _CBOR
     ),
+    "search": Target(
+        whereabouts.search, (RemoteProtocolError, CommitError), whereabouts.search_samples, _JSON
+    ),
+    "membership": Target(whereabouts.membership, (RemoteProtocolError,), whereabouts.membership_samples),
     "address": Target(paths.address, (RemoteProtocolError,), paths.address_samples),
     "path_hello": Target(paths.hello, (RemoteProtocolError, TransportError), paths.hello_samples),
     "path_proof": Target(paths.proof, (RemoteProtocolError, TransportError), paths.proof_samples),

@@ -14,7 +14,7 @@ from .targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2] / "pgpeer"
 ROOMS = ("channel", "commit", "identity", "protocol", "signaling", "transport")
-BESIDE = (ROOT / "worker" / "registry.py", ROOT / "worker" / "addresses.py")
+BESIDE = tuple(ROOT / "worker" / name for name in ("registry.py", "addresses.py", "seeking.py"))
 NAME = re.compile(r"(read|decode|parse|unpack|receive|open|take)(_\w+)?|readable|unpacked_size")
 TAKES = re.compile(r"\b(bytes|str|object)\b")
 

@@ -71,7 +71,7 @@ def test_the_command_page_names_every_command_with_all_its_options() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     headings = dict(
         re.findall(
-            r"^\*\*`pgpeer ([a-z]+(?: (?:create|list|show|backup|restore|rotate|add|accept|block|remove|introduce))?)( [^`]*)?`\*\*$",
+            r"^\*\*`pgpeer ([a-z]+(?: (?:create|list|show|backup|restore|rotate|adopt|disown|revoke|add|accept|block|remove|introduce))?)( [^`]*)?`\*\*$",
             page,
             re.MULTILINE,
         )

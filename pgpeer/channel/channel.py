@@ -99,6 +99,8 @@ class Channel:
             self._say(messages.Opened(self.connection_id, self.receiving.window()))
         elif self._has_link:
             self._resume_due = True  # it was asked for on a link before this one
+        if self._last is not None:
+            self._begin_closing()
         self._watch(now)
 
     def disconnect(self, last: int, now: float) -> None:
@@ -109,8 +111,8 @@ class Channel:
         if self.state is State.CONNECTING:
             if self._is_new and last == 0:
                 self._end("peer-requested-closed", "local_closed", "", True, "It was disconnected here.")
-        else:
-            self._begin_closing()
+        elif self.state is State.OPEN:
+            self._begin_closing()  # else when it is accepted
         self._watch(now)
 
     def kept(self, now: float) -> None:
@@ -244,7 +246,11 @@ class Channel:
         return True
 
     def _on_closed(self, message: messages.Closed) -> bool:
-        if not (self._close_sent or self._is_restored):  # before a restart it may have been sent
+        if self.state is State.CONNECTING:
+            was_sent = self._last is not None  # before a restart, and the acceptance is forgotten too
+        else:
+            was_sent = self._close_sent or self._is_restored  # maybe before a restart
+        if not was_sent:
             raise RemoteProtocolError("The other side answers a close that was not sent.")
         self._end("peer-requested-closed", "local_closed", "", True, "It was disconnected here.")
         return True

@@ -185,7 +185,7 @@ class Channels:
         if channel is not None:
             channel.hear(message, now)
             self._sweep(now)
-        elif isinstance(message, messages.Open):
+        elif isinstance(message, messages.Open) and message.connection_id not in self._ended:
             self._asked(message, now)
         else:
             self._answer_unknown(message)
@@ -274,11 +274,12 @@ class Channels:
     def _answer_unknown(self, message: messages.Message) -> None:
         """Answer about a connection that is over here, or never was; what was on its way is ignored."""
         match message:
-            case messages.Resume(connection_id) if connection_id in self._ended:
-                if self._ended[connection_id]:
-                    self._answer(messages.Close(connection_id, True, "remote_closed", ""))
+            case messages.Open(ended) | messages.Resume(ended) if ended in self._ended:
+                # who asks for it again has forgotten also that it was accepted
+                if self._ended[ended]:
+                    self._answer(messages.Close(ended, True, "remote_closed", ""))
                 else:
-                    self._answer(messages.Closed(connection_id))
+                    self._answer(messages.Closed(ended))
             case messages.Resume() | messages.Opened():
                 detail = "The other side does not know this connection any more."
                 self._answer(messages.Close(message.connection_id, False, "id_unknown", detail))

@@ -93,7 +93,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Answers a close that was requested."""
+    """Answers a close that was requested, also on a later link, where its sender asks or resumes again."""
 
     connection_id: UUID
 

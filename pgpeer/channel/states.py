@@ -27,7 +27,7 @@ class State(Enum):
 _END: Final = frozenset({MessageType.CLOSE})
 
 ACCEPTED: Final[Mapping[State, frozenset[MessageType]]] = {
-    State.CONNECTING: _END | {MessageType.OPENED, MessageType.RESUME},
+    State.CONNECTING: _END | {MessageType.OPENED, MessageType.RESUME, MessageType.CLOSED},
     State.ASKED: _END | {MessageType.OPEN},
     State.OPEN: _END | {MessageType.OPEN, MessageType.DATA, MessageType.ACK, MessageType.RESUME},
     State.CLOSING: _END

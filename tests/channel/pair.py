@@ -63,16 +63,19 @@ class Side:
             if one.closed is not None:
                 if one.closed.reason == "peer-requested-closed":
                     self.machine.remember(connection_id, was_here=one.closed.code == "local_closed")
+                continue
+            if one.state == "connecting":  # whether the other side has heard of it is not known any more
+                self.machine.connect(connection_id, one.confirm, self.room, now)
             else:
                 self.machine.restore(
                     Record(
-                        connection_id, one.state != "connecting", one.confirm, one.acknowledged, one.acknowledged_chain,
+                        connection_id, True, one.confirm, one.acknowledged, one.acknowledged_chain,
                         len(one.received), one.received_chain, self.room,
                     ),
                     now,
                 )  # fmt: skip
-                if one.farewell:
-                    self.machine.disconnect(connection_id, len(one.queue), now)
+            if one.farewell:
+                self.machine.disconnect(connection_id, len(one.queue), now)
 
     def work(self, now: float) -> None:
         """Store what happened and feed what waits."""

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
 from fixtures.databases import Database
 
 from channel.offices import connect, cut, link, pair
@@ -157,6 +158,37 @@ async def test_a_restored_database_ends_its_connections_instead_of_losing_messag
         await bob.until(CLOSED, connection_id)
         assert ann.all(END, connection_id) == [("connection-error", "replay")]
         assert bob.all(END, connection_id)[0][0] == "connection-error"
+
+
+@pytest.mark.parametrize("leaver", ["who asked", "the other side"])
+async def test_an_end_whose_very_beginning_was_lost_in_a_crash_is_the_same_end_afterwards(
+    make_database: Make, leaver: str
+) -> None:
+    async with pair(make_database) as (ann, bob):
+        link(ann, bob)
+        connection_id = connect(ann, bob)
+        ann.sql.execute("SELECT peer.send(%s, 'one')", [connection_id])
+        await bob.until("SELECT count(*) = 1 FROM peer.message")
+        side, other = (ann, bob) if leaver == "who asked" else (bob, ann)
+        side.sql.execute("SELECT peer.disconnect(%s)", [connection_id])
+        for office in (ann, bob):
+            await office.until(CLOSED, connection_id)
+            await office.stop()
+        cut(ann, bob)
+        # as when nothing was committed of what her worker heard since she asked
+        ann.sql.execute(
+            "UPDATE peer_internal.channel SET state = 'connecting', reason = NULL, code = NULL, detail = NULL,"
+            " closed_at = NULL, acknowledged = 0, acknowledged_chain = NULL, acknowledged_bytes = 0"
+        )
+        ann.sql.execute("DELETE FROM peer.event")
+        ann.sql.execute("INSERT INTO peer_internal.outgoing_message VALUES (%s, 1, 3, 'one')", [connection_id])
+        for office in (ann, bob):
+            await office.start()
+        link(ann, bob)
+        await ann.until(CLOSED, connection_id)
+        assert side.all(END, connection_id) == [("peer-requested-closed", "local_closed")]
+        assert other.all(END, connection_id) == [("peer-requested-closed", "remote_closed")]
+        assert bob.inbox() == ["one"]
 
 
 async def test_presence_is_what_the_hubs_said_last(make_database: Make) -> None:

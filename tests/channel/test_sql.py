@@ -286,6 +286,25 @@ def test_who_may_connect_follows_the_configuration(db: psycopg.Connection) -> No
     assert one(db, "SELECT peer.send(%s, 'answer')", second) == 1
 
 
+def test_the_id_of_a_connection_whose_messages_are_not_read_yet_is_not_taken_again(
+    db: psycopg.Connection,
+) -> None:
+    ended, fresh = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2))
+    db.execute("UPDATE peer.config SET accept = 'open'")
+    assert accept(db, ended)[0] is None
+    message = {"op": "messages", "connection": ended, "peer_id": OTHER.peer_id, "number": 1, "chain": "aa"}
+    apply(db, message | {"bytes": 1, "messages": [{"number": 1, "data": "x"}]})
+    db.execute(
+        "SELECT peer_internal.channel_closed(%s, 'connection-error', 'timeout', '', true, '', '')", [ended]
+    )
+    db.execute("SELECT peer_internal.channel_prune('0 s')")
+    assert one(db, "SELECT count(*) FROM peer_internal.channel") == 0
+    assert accept(db, ended) == ("replay", None)
+    assert accept(db, fresh)[0] is None
+    db.execute("DELETE FROM peer.message")
+    assert accept(db, ended)[0] is None
+
+
 def test_friends_may_connect_where_it_is_so_configured_and_the_blocked_never(db: psycopg.Connection) -> None:
     ids = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(4)]
     db.execute("INSERT INTO peer.friend (peer_id, state) VALUES (%s, 'accepted')", [OTHER.peer_id])

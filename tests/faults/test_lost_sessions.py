@@ -83,7 +83,7 @@ def test_sessions_that_are_lost_in_any_phase_lose_and_repeat_nothing(atlas: Make
     for phase, (side, function) in PHASES.items():
         ann.wait_until("SELECT EXISTS (SELECT FROM peer.connection)")
         if phase == "linking":  # the end of the link before must not be what waits for the table
-            ann.run("SELECT peer_internal.end_worker_sessions()")
+            ann.end()
             bob.wait_until("SELECT NOT EXISTS (SELECT FROM peer.connection)")
         with ExitStack() as stack:
             if phase in LOCKED:
@@ -91,6 +91,8 @@ def test_sessions_that_are_lost_in_any_phase_lose_and_repeat_nothing(atlas: Make
                 lock.execute(f"LOCK TABLE {LOCKED[phase]} IN ACCESS EXCLUSIVE MODE".encode())
                 if phase == "looking":
                     bob.run("NOTIFY pgpeer_config")
+                elif phase == "linking":
+                    ann.start()
                 elif phase == "announcing":
                     ann.run("SELECT peer_internal.end_worker_sessions()")
             cutter = stack.enter_context(Cutter(sides[side], function, 1))

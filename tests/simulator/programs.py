@@ -88,6 +88,7 @@ class Side:
         self.machine = Channels(PATIENT)
         self.link: Link | None = None
         self._early: list[bytes] | None = None
+        self._refused: set[UUID] = set()
         self._is_busy = False
 
     @property
@@ -128,23 +129,21 @@ class Side:
         self.world.met.crashes += 1
         self.disk.crash()
         self.link = self._early = None
+        self._refused.clear()
         self._is_busy = False
         self.machine = Channels(PATIENT)
         for connection_id, kept in self.kept.items():
             if kept.closed:
                 self.machine.remember(connection_id, was_here=kept.was_here)
                 continue
-            record = Record(
-                connection_id,
-                kept.state != "connecting",
-                False,
-                kept.acknowledged,
-                kept.acknowledged_chain,
-                len(kept.received),
-                kept.received_chain,
-                ROOM_BYTES - kept.unread,
-            )
-            self.machine.restore(record, self.world.now)
+            if kept.state == "connecting":  # whether the other side has heard of it is not known any more
+                self.machine.connect(connection_id, False, ROOM_BYTES, self.world.now)
+            else:
+                record = Record(
+                    connection_id, True, False, kept.acknowledged, kept.acknowledged_chain,
+                    len(kept.received), kept.received_chain, ROOM_BYTES - kept.unread,
+                )  # fmt: skip
+                self.machine.restore(record, self.world.now)
             if kept.has_left:
                 self.machine.disconnect(connection_id, len(kept.queue), self.world.now)
 
@@ -166,7 +165,10 @@ class Side:
         for event in happened:
             match event:
                 case events.ConnectionRequested(connection_id):
-                    self.kept.setdefault(connection_id, Kept(is_outgoing=False, state="open"))
+                    if connection_id in self.kept:  # as the database does
+                        self._refused.add(connection_id)
+                    else:
+                        self.kept[connection_id] = Kept(is_outgoing=False, state="open")
                 case events.ConnectionOpened(connection_id):
                     self.kept[connection_id].state = "open"
                 case events.MessageReceived(connection_id, number, data, chain):
@@ -203,7 +205,10 @@ class Side:
             connection_id = event.connection_id
             room = ROOM_BYTES - self.kept[connection_id].unread
             self.world.met.full += room < ROOM_BYTES // 4
-            if isinstance(event, events.ConnectionRequested):
+            if connection_id in self._refused:
+                self._refused.remove(connection_id)
+                self.machine.refuse(connection_id, "replay", "It was there before.", now)
+            elif isinstance(event, events.ConnectionRequested):
                 self.machine.accept(connection_id, room, now)
             elif isinstance(event, events.MessageReceived):
                 self.machine.stored(connection_id, event.number, room, now)

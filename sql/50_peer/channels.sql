@@ -199,7 +199,9 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, p
 AS $$
 BEGIN
     refusal := peer_internal.refusal_of_peer(channel_accept.peer_id);
-    IF refusal IS NULL AND EXISTS (SELECT FROM peer_internal.channel AS h WHERE h.connection_id = channel_accept.connection_id) THEN
+    -- also when it is over and pruned: a number of a message that nobody has read yet is not given twice
+    IF refusal IS NULL AND (EXISTS (SELECT FROM peer_internal.channel AS h WHERE h.connection_id = channel_accept.connection_id)
+                            OR EXISTS (SELECT FROM peer.message AS m WHERE m.connection_id = channel_accept.connection_id)) THEN
         refusal := 'replay';
     END IF;
     -- each leaves rows behind for an hour, also when it is closed at once

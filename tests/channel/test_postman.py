@@ -173,6 +173,7 @@ async def test_an_end_whose_very_beginning_was_lost_in_a_crash_is_the_same_end_a
         side.sql.execute("SELECT peer.disconnect(%s)", [connection_id])
         for office in (ann, bob):
             await office.until(CLOSED, connection_id)
+        for office in (ann, bob):
             await office.stop()
         cut(ann, bob)
         # as when nothing was committed of what her worker heard since she asked
@@ -181,7 +182,9 @@ async def test_an_end_whose_very_beginning_was_lost_in_a_crash_is_the_same_end_a
             " closed_at = NULL, acknowledged = 0, acknowledged_chain = NULL, acknowledged_bytes = 0"
         )
         ann.sql.execute("DELETE FROM peer.event")
-        ann.sql.execute("INSERT INTO peer_internal.outgoing_message VALUES (%s, 1, 3, 'one')", [connection_id])
+        ann.sql.execute(
+            "INSERT INTO peer_internal.outgoing_message VALUES (%s, 1, 3, 'one')", [connection_id]
+        )
         for office in (ann, bob):
             await office.start()
         link(ann, bob)

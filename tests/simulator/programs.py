@@ -19,6 +19,7 @@ from .disk import Disk
 from .link import Link
 from .timeline import Timeline
 from .violation import Violation, require
+from .weather import CHANGING, Weather
 
 PATIENT = Timing(
     slow=50_000.0, connect=100_000.0, answer=100_000.0, link=100_000.0, stall_slow=50_000.0, stall=100_000.0
@@ -266,13 +267,14 @@ class Side:
 class Programs:
     """Two sides, one link at a time, and one integer that decides everything."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, weather: Weather) -> None:
+        self.weather = weather
         self.random = random = Random(f"programs {seed}")
         self.timeline = Timeline()
         self.met = Met()
         self.disk_seconds = (0.0005, random.choice([0.002, 0.05, 0.5]))
         self.sides = (Side(self, 0), Side(self, 1))
-        self.end = random.uniform(5.0, 60.0)
+        self.end = random.uniform(*weather.length)
         self._latency = random.choice([0.002, 0.05, 0.4])
         self._rate = random.choice([5e3, 50e3, 1e6])
         self._ids = [UUID(int=number + 1) for number in range(random.randint(1, 6))]
@@ -284,25 +286,24 @@ class Programs:
         return self.timeline.now
 
     def run(self) -> Met:
-        random, timeline = self.random, self.timeline
+        random, timeline, weather = self.random, self.timeline, self.weather
         for connection_id in self._ids:
             asker, began = self.sides[random.randrange(2)], random.uniform(0.0, self.end / 2)
             timeline.at(began, lambda asker=asker, one=connection_id: asker.connect(one))
             for side in self.sides:
-                for number in range(random.choice([0, 1, 10, 60])):
+                for number in range(random.choice(weather.messages)):
                     text = self._text(connection_id, side.number, number)
                     when = random.uniform(began, self.end)
                     timeline.at(when, lambda side=side, one=connection_id, text=text: side.write(one, text))
-            if random.random() < 0.4:
+            if random.random() < weather.leaving:
                 leaver = random.choice(self.sides)
                 timeline.at(
                     random.uniform(began, self.end),
                     lambda leaver=leaver, one=connection_id: leaver.leave(one),
                 )
-        for _ in range(random.choice([0, 2, 10, 25])):
-            timeline.at(
-                random.uniform(0.0, self.end), random.choice([self._cut, self._cut, self._stall, self._crash])
-            )
+        faults = [self._cut] * weather.cuts + [self._stall] * weather.stalls + [self._crash] * weather.crashes
+        for _ in range(random.choice(weather.faults)):
+            timeline.at(random.uniform(0.0, self.end), random.choice(faults))
         self._read_now_and_then()
         self.reconnect()
         timeline.run(self.end, lambda: False)
@@ -364,10 +365,8 @@ class Programs:
     def _is_over(self, connection_id: UUID) -> bool:
         one, other = (side.kept.get(connection_id) for side in self.sides)
         if one is None or other is None:
-            lonely = one or other
-            return (
-                lonely is None or lonely.closed != ""
-            )  # asked for and taken back before anybody heard of it
+            lonely = one or other  # asked for and taken back before anybody heard of it
+            return lonely is None or lonely.closed != ""
         if one.has_left or other.has_left:
             # what the one that left had written is delivered; what was under way to it may be lost
             arrived = [
@@ -389,10 +388,10 @@ class Programs:
         return f"connections {lacking} are not done: {states}"
 
 
-def simulate_programs(seed: int) -> Met:
+def simulate_programs(seed: int, weather: Weather = CHANGING) -> Met:
     """Run one seed.
 
     Raises:
         Violation: a promise was broken.
     """
-    return Programs(seed).run()
+    return Programs(seed, weather).run()

@@ -31,7 +31,7 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SEED = int(os.environ.get("PGPEER_SEED") or random.SystemRandom().getrandbits(32))
 MOST_DATABASES = 5
 EXAMPLES_PER_FLEET = 100
-EXAMPLES = {"auto": 120, "manual": 70, "held": 30}
+EXAMPLES = {"auto": 90, "manual": 50, "held": 30}
 PROFILE = settings(
     deadline=None,
     print_blob=True,

@@ -18,6 +18,7 @@ from fixtures.versions import DEFAULT, bindir_of
 from system.processes import Peer, wait_until_equal
 
 from faults.site import surprises
+from faults.small_disk import small_disk
 from pgpeer.embedded import Cluster
 
 Make = Callable[..., Peer]
@@ -26,23 +27,10 @@ DISK_MEGABYTES = 160
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A folder on a small disk of its own."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only the superuser can mount a small disk")
-    folder = Path(tempfile.mkdtemp(prefix="pgpeer-disk-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m,mode=0755", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-    folder.rmdir()
+    with small_disk(DISK_MEGABYTES * 1024, "0755") as folder:
+        yield folder
 
 
 @contextmanager
@@ -79,16 +67,16 @@ def large_disk() -> Iterator[Path]:
 
 
 @pytest.fixture
-def small_server(small_disk: Path, large_disk: Path) -> Iterator[Cluster]:
+def small_server(disk: Path, large_disk: Path) -> Iterator[Cluster]:
     """Its tables are on the small disk, so that it keeps running when that is full."""
-    with split_server(small_disk / "data", large_disk) as cluster:
+    with split_server(disk / "data", large_disk) as cluster:
         yield cluster
 
 
 @pytest.fixture
-def server_with_small_log(small_disk: Path, large_disk: Path) -> Iterator[Cluster]:
+def server_with_small_log(disk: Path, large_disk: Path) -> Iterator[Cluster]:
     """Its log of changes is on the small disk: it cannot run when that is full."""
-    with split_server(large_disk / "data", small_disk) as cluster:
+    with split_server(large_disk / "data", disk) as cluster:
         yield cluster
 
 
@@ -98,14 +86,14 @@ def free_bytes(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_a_full_disk_stops_merging_is_told_and_is_recovered_from(
-    small_disk: Path, small_server: Cluster, atlas: Make, make_peer: Make
+    disk: Path, small_server: Cluster, atlas: Make, make_peer: Make
 ) -> None:
     ann, bob = atlas(), make_peer("bob", small_server)
     bob.start()
     bob.join(ann)
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     with ballast.open("wb") as file:
-        file.write(bytes(max(free_bytes(small_disk) - 2 * 2**20, 0)))
+        file.write(bytes(max(free_bytes(disk) - 2 * 2**20, 0)))
     ann.run(
         "INSERT INTO public.city SELECT n, repeat(md5(n::text), 20), n FROM generate_series(1001, 31000) AS n"
     )
@@ -137,7 +125,7 @@ def test_a_full_disk_stops_merging_is_told_and_is_recovered_from(
 
 @pytest.mark.slow
 def test_a_server_that_falls_for_want_of_room_for_its_log_loses_nothing_that_it_promised(
-    small_disk: Path, server_with_small_log: Cluster, atlas: Make, make_peer: Make
+    disk: Path, server_with_small_log: Cluster, atlas: Make, make_peer: Make
 ) -> None:
     """PostgreSQL ends itself when it cannot write its log: what it acknowledged to people and peers stands."""
     server = server_with_small_log
@@ -148,7 +136,7 @@ def test_a_server_that_falls_for_want_of_room_for_its_log_loses_nothing_that_it_
     bob.join(ann)
     # nobody reads this slot any more: the common way in which logs come to fill a disk
     bob.run("SELECT pg_create_physical_replication_slot('forgotten', true)")
-    (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk)))
+    (disk / "ballast").write_bytes(bytes(free_bytes(disk)))
     written: list[int] = []
     deadline = time.monotonic() + 60
     number = 1000
@@ -167,7 +155,7 @@ def test_a_server_that_falls_for_want_of_room_for_its_log_loses_nothing_that_it_
     while server.is_running and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not server.is_running, "it gave up"
-    (small_disk / "ballast").unlink()
+    (disk / "ballast").unlink()
     server.start()
     bob.run("SELECT pg_drop_replication_slot('forgotten')")
     wait_until_equal(ann, bob)

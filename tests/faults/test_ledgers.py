@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from fixtures.versions import DEFAULT, bindir_of
 from system.processes import Peer, Program, wait_until_equal
 
 from faults.site import surprises
+from faults.small_disk import small_disk
 from pgpeer.embedded import Cluster
 
 Make = Callable[..., Peer]
@@ -50,21 +50,8 @@ def server(databases: Databases) -> Iterator[Cluster]:
 @pytest.fixture
 def key_disk() -> Iterator[Path]:
     """A folder on a very small disk of its own, for a key and its ledger."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only the superuser can mount a small disk")
-    folder = Path(tempfile.mkdtemp(prefix="pgpeer-key-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_KILOBYTES}k,mode=0700", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-    folder.rmdir()
+    with small_disk(DISK_KILOBYTES, "0700") as folder:
+        yield folder
 
 
 @pytest.mark.slow
@@ -142,17 +129,23 @@ def test_commits_of_people_before_the_first_worker_keep_the_epoch(make_peer: Mak
     assert ann.run("SELECT commit_id, seq FROM peer_internal.commit ORDER BY seq")[:4] == before
 
 
-@pytest.mark.slow
-def test_nothing_is_signed_while_the_ledger_cannot_be_written(
-    key_disk: Path, atlas: Make, make_peer: Make
-) -> None:
+def with_key_on(folder: Path, atlas: Make, make_peer: Make) -> tuple[Peer, Peer]:
+    """Two members; the first has its key and ledger in this folder, and is not served."""
     ann, bob = atlas(), make_peer("bob")
     bob.start()
     bob.join(ann)
     ann.end()
     for suffix in ("", ".ledger"):
-        shutil.move(f"{ann.identity}{suffix}", key_disk)
-    ann.identity = key_disk / ann.identity.name
+        shutil.move(f"{ann.identity}{suffix}", folder)
+    ann.identity = folder / ann.identity.name
+    return ann, bob
+
+
+@pytest.mark.slow
+def test_nothing_is_signed_while_the_ledger_cannot_be_written(
+    key_disk: Path, atlas: Make, make_peer: Make
+) -> None:
+    ann, bob = with_key_on(key_disk, atlas, make_peer)
     ann.start()
     assert ann.run(RENEWALS) == []
     ballast = key_disk / "ballast"
@@ -198,13 +191,7 @@ def test_nothing_is_signed_while_the_ledger_cannot_be_written(
 def test_a_worker_whose_ledger_could_not_be_written_goes_on_by_itself(
     key_disk: Path, atlas: Make, make_peer: Make
 ) -> None:
-    ann, bob = atlas(), make_peer("bob")
-    bob.start()
-    bob.join(ann)
-    ann.end()
-    for suffix in ("", ".ledger"):
-        shutil.move(f"{ann.identity}{suffix}", key_disk)
-    ann.identity = key_disk / ann.identity.name
+    ann, bob = with_key_on(key_disk, atlas, make_peer)
     worker = ann.start()
     ballast = key_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(key_disk).free))
